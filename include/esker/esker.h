@@ -1,0 +1,17 @@
+/* Esker: records fast streams of arrays into ordinary HDF5 files. This header brings the whole public API. */
+#ifndef ESKER_ESKER_H
+#define ESKER_ESKER_H
+
+#include <esker/check.h>
+#include <esker/codec.h>
+#include <esker/column.h>
+#include <esker/export.h>
+#include <esker/log.h>
+#include <esker/machine.h>
+#include <esker/query.h>
+#include <esker/reader.h>
+#include <esker/ref.h>
+#include <esker/status.h>
+#include <esker/store.h>
+
+#endif
