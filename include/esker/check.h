@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 typedef struct esk_finding {
-	const char *run;     /* all borrowed during the call */
+	const char *run; /* all borrowed during the call */
 	const char *file;
 	const char *dataset; /* NULL where the finding is about the whole file */
 	uint64_t first_row;
@@ -20,40 +20,43 @@ typedef struct esk_finding {
 
 typedef struct esk_check_options {
 	size_t struct_size;
-	const char *run;     /* NULL for all */
-	uint32_t threads;    /* 0: one per core */
+	const char *run;                                        /* NULL for all */
+	uint32_t threads;                                       /* 0: one per core */
 	void (*finding)(void *arg, const esk_finding *finding); /* called for each fault; may be NULL */
 	/* Called about ten times a second from the calling thread; returning false cancels. May be NULL. */
 	bool (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 	void *arg;
 } esk_check_options;
-#define ESK_CHECK_OPTIONS_INIT {.struct_size = sizeof(esk_check_options)}
+#define ESK_CHECK_OPTIONS_INIT                           \
+	{                                                \
+		.struct_size = sizeof(esk_check_options) \
+	}
 
 typedef struct esk_check_report {
 	uint64_t runs;
 	uint64_t files;
 	uint64_t datasets;
 	uint64_t chunks;
-	uint64_t bytes;        /* stored bytes read */
+	uint64_t bytes; /* stored bytes read */
 	uint64_t findings;
 	uint64_t salvaged_rows; /* repair: rows kept */
 	uint64_t gap_rows;      /* repair: rows recorded as gaps */
 } esk_check_report;
 
-/* Reads and decodes every chunk of every committed file and checks checksums, the counts in the file and in the
- * catalogue, and that the columns of a stream have the same number of rows. Changes nothing. Returns ESK_OK when
- * the check was carried out (see findings), an error only when it could not be. */
+/* Reads and decodes every chunk of every committed file and checks checksums, the counts in the file and in
+ * the catalogue, and that the columns of a stream have the same number of rows. Changes nothing. Returns
+ * ESK_OK when the check was carried out (see findings), an error only when it could not be. */
 ESK_API esk_status esk_store_verify(
 	esk_store *store, const esk_check_options *options, esk_check_report *ret_report, esk_error *err);
 
-/* Salvages damaged files: copies every readable chunk into a new file, goes on past each bad chunk and records
- * it as a gap, verifies the new file, and only then replaces the old one, which is kept beside it as
+/* Salvages damaged files: copies every readable chunk into a new file, goes on past each bad chunk and
+ * records it as a gap, verifies the new file, and only then replaces the old one, which is kept beside it as
  * <file>.damaged. Files without damage are left alone. */
 ESK_API esk_status esk_store_repair(
 	esk_store *store, const esk_check_options *options, esk_check_report *ret_report, esk_error *err);
 
-/* Rebuilds the catalogue at `path` from the HDF5 files alone; the old one is kept as esker.db.old until the new one
- * is complete. The store must not be open elsewhere (ESK_EBUSY). */
+/* Rebuilds the catalogue at `path` from the HDF5 files alone; the old one is kept as esker.db.old until the
+ * new one is complete. The store must not be open elsewhere (ESK_EBUSY). */
 ESK_API esk_status esk_store_reindex(
 	const char *path, const esk_check_options *options, esk_check_report *ret_report, esk_error *err);
 

@@ -45,7 +45,8 @@ typedef struct esk_string {
 
 /* Rows of a column of a cell of rank r become a dataset of rank r + 1; HDF5 allows 32. */
 #define ESK_MAX_RANK 31
-#define ESK_MAX_NAME 255 /* bytes in the name of a run, stream or column */
+#define ESK_MAX_NAME \
+	255 /* room for a name; names have at most 200 bytes, so that file names made of them fit */
 #define ESK_MAX_COLUMNS 4096
 
 typedef struct esk_column {
@@ -64,7 +65,8 @@ typedef struct esk_column {
  * (uint8, float32, complex64, …) too. Errors: ESK_EINVAL. */
 ESK_API esk_status esk_dtype_parse(const char *text, esk_dtype *ret_dtype, esk_error *err);
 
-/* Writes the short name ("u8", "str16") into `buf` of `buf_bytes`; returns the length it has or would have. */
+/* Writes the short name ("u8", "str16") into `buf` of `buf_bytes`; returns the length it has or would have.
+ */
 ESK_API size_t esk_dtype_format(esk_dtype dtype, char *buf, size_t buf_bytes);
 
 /* Parses column specs separated by blanks, ',' or ';' (outside brackets), each

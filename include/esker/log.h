@@ -8,7 +8,12 @@
 extern "C" {
 #endif
 
-typedef enum esk_log_level { ESK_LOG_DEBUG = 0, ESK_LOG_INFO = 1, ESK_LOG_WARNING = 2, ESK_LOG_ERROR = 3 } esk_log_level;
+typedef enum esk_log_level {
+	ESK_LOG_DEBUG = 0,
+	ESK_LOG_INFO = 1,
+	ESK_LOG_WARNING = 2,
+	ESK_LOG_ERROR = 3
+} esk_log_level;
 
 /* `message` is one line without newline, valid during the call. The callback must be thread-safe and
  * must not call back into the handle that logs. */

@@ -11,12 +11,12 @@ extern "C" {
 typedef struct esk_machine {
 	size_t struct_size;
 	uint32_t cores;
-	char simd[64];            /* instruction set that the shuffle uses at run time: "avx2", "sse2", … */
+	char simd[64]; /* instruction set that the shuffle uses at run time: "avx2", "sse2", … */
 	char hdf5_version[32];
 	char sqlite_version[32];
-	char plugin_path[512];    /* where libhdf5 looks for filter plugins */
+	char plugin_path[512]; /* where libhdf5 looks for filter plugins */
 	uint64_t memory_bytes;
-	uint64_t shm_free_bytes;  /* in /dev/shm; 0 where there is none */
+	uint64_t shm_free_bytes; /* in /dev/shm; 0 where there is none */
 	uint64_t shm_total_bytes;
 	uint64_t fsync_median_ns; /* fdatasync of 4 KiB in the directory asked about */
 	double memcpy_bytes_per_s;

@@ -1,7 +1,7 @@
 /* The catalogue: read-only SQL, and lists of what the store holds.
  *
- * Tables: runs, segments, streams, columns, gaps, metadata (docs/FORMAT.md gives the columns). Times are int64
- * nanoseconds since the Unix epoch. */
+ * Tables: runs, segments, streams, columns, gaps, metadata (docs/FORMAT.md gives the columns). Times are
+ * int64 nanoseconds since the Unix epoch. */
 #ifndef ESKER_QUERY_H
 #define ESKER_QUERY_H
 

@@ -19,7 +19,8 @@ typedef struct esk_dataset esk_dataset;
 
 /* Opens the run `name` for reading. The caller owns *ret_reader and closes it before the store.
  * Errors: ESK_ENOTFOUND (lists near names), ESK_ECORRUPT, ESK_EIO, ESK_ENOMEM. */
-ESK_API esk_status esk_reader_open(esk_store *store, const char *name, esk_reader **ret_reader, esk_error *err);
+ESK_API esk_status esk_reader_open(
+	esk_store *store, const char *name, esk_reader **ret_reader, esk_error *err);
 
 /* Opens one HDF5 file by path, with no store around it. */
 ESK_API esk_status esk_reader_open_file(const char *path, esk_reader **ret_reader, esk_error *err);
@@ -33,7 +34,8 @@ ESK_API esk_status esk_reader_refresh(esk_reader *reader, esk_error *err);
 /* The run's free metadata as JSON, borrowed until close or refresh; "{}" where there is none. */
 ESK_API const char *esk_reader_metadata(esk_reader *reader);
 
-/* Number of datasets, and the i-th in the file's order; borrowed until the reader is closed. NULL out of range. */
+/* Number of datasets, and the i-th in the file's order; borrowed until the reader is closed. NULL out of
+ * range. */
 ESK_API size_t esk_reader_dataset_count(esk_reader *reader);
 ESK_API esk_dataset *esk_reader_dataset_at(esk_reader *reader, size_t i);
 
@@ -56,25 +58,25 @@ ESK_API esk_status esk_dataset_get_info(esk_dataset *dataset, esk_dataset_info *
 /* Rows of the dataset at present: one call, no error. */
 ESK_API uint64_t esk_dataset_rows(esk_dataset *dataset);
 
-/* Reads rows start, start + step, … below stop into `buf`, C-contiguous; buf_bytes must be exactly the number of
- * rows times the cell's bytes. step may be negative (then start > stop as in Python). Missing cells read as
- * zeros. Chunks are decoded in parallel, straight into `buf` where whole.
- * Not for variable-length strings: esk_dataset_read_strings.
- * Errors: ESK_ERANGE, ESK_ESHAPE (buf_bytes), ESK_ECORRUPT (names the chunk), ESK_EIO, ESK_EUNSUPPORTED. */
-ESK_API esk_status esk_dataset_read(esk_dataset *dataset, int64_t start, int64_t stop, int64_t step, void *buf,
-	size_t buf_bytes, esk_error *err);
+/* Reads rows start, start + step, … below stop into `buf`, C-contiguous; buf_bytes must be exactly the number
+ * of rows times the cell's bytes. step may be negative (then start > stop as in Python). Missing cells read
+ * as zeros. Chunks are decoded in parallel, straight into `buf` where whole. Not for variable-length strings:
+ * esk_dataset_read_strings. Errors: ESK_ERANGE, ESK_ESHAPE (buf_bytes), ESK_ECORRUPT (names the chunk),
+ * ESK_EIO, ESK_EUNSUPPORTED. */
+ESK_API esk_status esk_dataset_read(esk_dataset *dataset, int64_t start, int64_t stop, int64_t step,
+	void *buf, size_t buf_bytes, esk_error *err);
 
-/* Reads the rows in `rows`, in any order, repeats allowed, into `buf` in the order given; each chunk is read and
- * decoded once. */
-ESK_API esk_status esk_dataset_read_rows(esk_dataset *dataset, const uint64_t *rows, size_t row_count, void *buf,
-	size_t buf_bytes, esk_error *err);
+/* Reads the rows in `rows`, in any order, repeats allowed, into `buf` in the order given; each chunk is read
+ * and decoded once. */
+ESK_API esk_status esk_dataset_read_rows(esk_dataset *dataset, const uint64_t *rows, size_t row_count,
+	void *buf, size_t buf_bytes, esk_error *err);
 
 /* Validity of rows: one byte each, 1 present, 0 missing; all 1 for a column that is not nullable. */
 ESK_API esk_status esk_dataset_read_valid(
 	esk_dataset *dataset, const uint64_t *rows, size_t row_count, uint8_t *ret_valid, esk_error *err);
 
-/* Reads variable-length strings of the rows given. On success *ret_strings is an array of row_count times the cell's
- * elements; one allocation to free with esk_strings_free. */
+/* Reads variable-length strings of the rows given. On success *ret_strings is an array of row_count times the
+ * cell's elements; one allocation to free with esk_strings_free. */
 ESK_API esk_status esk_dataset_read_strings(esk_dataset *dataset, const uint64_t *rows, size_t row_count,
 	esk_string **ret_strings, esk_error *err);
 ESK_API void esk_strings_free(esk_string *strings);
@@ -88,15 +90,15 @@ typedef struct esk_array {
 	void *data; /* C-contiguous; for ESK_STRING an array of esk_string */
 } esk_array;
 
-/* Resolves a ref: an index gives one cell (its shape), a range or the whole gives rows first. *ret_array is the
- * caller's to release. Keeps files and chunks open between calls. Errors: as esk_ref_parse, esk_reader_find,
- * esk_dataset_read. */
+/* Resolves a ref: an index gives one cell (its shape), a range or the whole gives rows first. *ret_array is
+ * the caller's to release. Keeps files and chunks open between calls. Errors: as esk_ref_parse,
+ * esk_reader_find, esk_dataset_read. */
 ESK_API esk_status esk_store_resolve(esk_store *store, const char *ref, esk_array *ret_array, esk_error *err);
 
 /* Resolves `ref_count` refs in any order over any runs; each chunk is read and decoded once. All or none:
  * on failure the message names the ref, and nothing is to be released. */
-ESK_API esk_status esk_store_resolve_batch(esk_store *store, const char *const *refs, size_t ref_count,
-	esk_array *ret_arrays, esk_error *err);
+ESK_API esk_status esk_store_resolve_batch(
+	esk_store *store, const char *const *refs, size_t ref_count, esk_array *ret_arrays, esk_error *err);
 
 /* Frees the array's memory and clears it. NULL is allowed. */
 ESK_API void esk_array_release(esk_array *array);

@@ -28,8 +28,8 @@ typedef struct esk_ref {
 /* Parses `text`. Errors: ESK_EINVAL names the position. *ret_ref is untouched on failure. Thread-safe. */
 ESK_API esk_status esk_ref_parse(const char *text, esk_ref *ret_ref, esk_error *err);
 
-/* Writes `ref` as text into `buf` of `buf_bytes` (always NUL-terminated when buf_bytes > 0); returns the length
- * that it has or would have. Parsing the text gives the same ref. Thread-safe. */
+/* Writes `ref` as text into `buf` of `buf_bytes` (always NUL-terminated when buf_bytes > 0); returns the
+ * length that it has or would have. Parsing the text gives the same ref. Thread-safe. */
 ESK_API size_t esk_ref_format(const esk_ref *ref, char *buf, size_t buf_bytes);
 
 #ifdef __cplusplus

@@ -1,8 +1,8 @@
 /* Stores, runs and streams: recording.
  *
  * Caveats first:
- *  - A run is recorded by one process, which holds it until esk_run_close; other processes may read it all the
- *    while, and record other runs into the same store.
+ *  - A run is recorded by one process, which holds it until esk_run_close; other processes may read it all
+ * the while, and record other runs into the same store.
  *  - After fork, a child must not use a store, run or stream that it inherited for recording; it gets
  *    ESK_ECLOSED. Readers (reader.h) work in children.
  *  - An acknowledged row is safe from the death of every process (it is in shared memory); a committed row is
@@ -25,12 +25,16 @@ typedef struct esk_stream esk_stream;
 
 typedef struct esk_store_options {
 	size_t struct_size;
-	bool read_only;         /* never writes; what a crash left is read as far as it is committed */
-	uint32_t codec_threads; /* workers shared by all that this handle records and reads; 0: one per core */
-	esk_log_fn log;         /* NULL for silence */
+	bool read_only; /* never writes; what a crash left is read as far as it is committed */
+	uint32_t
+		codec_threads; /* workers shared by all that this handle records and reads; 0: one per core */
+	esk_log_fn log;        /* NULL for silence */
 	void *log_arg;
 } esk_store_options;
-#define ESK_STORE_OPTIONS_INIT {.struct_size = sizeof(esk_store_options)}
+#define ESK_STORE_OPTIONS_INIT                           \
+	{                                                \
+		.struct_size = sizeof(esk_store_options) \
+	}
 
 /* Makes the directory `path` (its parent must exist) with an empty catalogue. Errors: ESK_EEXIST where there
  * is a store already; ESK_EIO, ESK_EACCES, ESK_ENOSPC. */
@@ -59,9 +63,9 @@ typedef enum esk_policy {
 
 typedef struct esk_run_options {
 	size_t struct_size;
-	const char *metadata_json;   /* an object of free metadata; NULL for none */
-	const char *codec;           /* default codec of its columns; NULL for "gzip:1" */
-	uint64_t ring_bytes;         /* 0: 256 MiB; rounded up to a whole number of pages */
+	const char *metadata_json; /* an object of free metadata; NULL for none */
+	const char *codec;         /* default codec of its columns; NULL for "gzip:1" */
+	uint64_t ring_bytes;       /* 0: 256 MiB; rounded up to a whole number of pages */
 	esk_policy policy;
 	uint64_t block_timeout_ns;   /* 0: 30 s */
 	uint64_t commit_interval_ns; /* 0: 1 s; UINT64_MAX: only on request, and when the ring fills */
@@ -69,14 +73,17 @@ typedef struct esk_run_options {
 	bool payload_checksums;      /* crc32c of every record's payload in the ring */
 	bool append;                 /* go on with a run of that name if there is one */
 } esk_run_options;
-#define ESK_RUN_OPTIONS_INIT {.struct_size = sizeof(esk_run_options)}
+#define ESK_RUN_OPTIONS_INIT                           \
+	{                                              \
+		.struct_size = sizeof(esk_run_options) \
+	}
 
 /* Starts (or, with options.append, continues) the run `name`; the file is <store>/<name>.h5. `options` may be
  * NULL. The caller owns *ret_run and closes it before the store.
  * Errors: ESK_EINVAL (name, metadata, codec), ESK_EEXIST (without append), ESK_EBUSY (recorded by another
  * process), ESK_ENOSPC, ESK_EIO, ESK_ENOMEM. */
-ESK_API esk_status esk_run_open(
-	esk_store *store, const char *name, const esk_run_options *options, esk_run **ret_run, esk_error *err);
+ESK_API esk_status esk_run_open(esk_store *store, const char *name, const esk_run_options *options,
+	esk_run **ret_run, esk_error *err);
 
 /* Commits, closes the file and frees the handle and its streams. NULL is allowed. On failure to commit the
  * handle is freed all the same; the rows stay in the ring and the next open of the store recovers them. */
@@ -84,10 +91,10 @@ ESK_API esk_status esk_run_close(esk_run *run, esk_error *err);
 
 /* What commit reached. */
 typedef struct esk_watermark {
-	uint64_t rows;      /* rows committed: of the stream, or of all streams of the run */
-	uint64_t commit;    /* number of the commit, counting from 1 in the run */
-	uint64_t sequence;  /* ring sequence up to which everything is committed */
-	int64_t time_ns;    /* when */
+	uint64_t rows;     /* rows committed: of the stream, or of all streams of the run */
+	uint64_t commit;   /* number of the commit, counting from 1 in the run */
+	uint64_t sequence; /* ring sequence up to which everything is committed */
+	int64_t time_ns;   /* when */
 } esk_watermark;
 
 /* Commits every row that was appended to any stream of the run before the call. On success they survive power
@@ -99,19 +106,19 @@ ESK_API esk_status esk_run_commit(esk_run *run, esk_watermark *ret_watermark, es
 
 typedef struct esk_run_stats {
 	size_t struct_size;
-	uint64_t appended_rows;    /* acknowledged */
-	uint64_t appended_bytes;   /* of payload in the ring */
+	uint64_t appended_rows;  /* acknowledged */
+	uint64_t appended_bytes; /* of payload in the ring */
 	uint64_t committed_rows;
 	uint64_t commits;
-	uint64_t lost_records;     /* overwritten before they were drained */
+	uint64_t lost_records; /* overwritten before they were drained */
 	uint64_t lost_bytes;
-	uint64_t ring_bytes;       /* capacity */
-	uint64_t ring_used_bytes;  /* not yet committed */
-	uint64_t file_bytes;       /* of the live segment */
+	uint64_t ring_bytes;      /* capacity */
+	uint64_t ring_used_bytes; /* not yet committed */
+	uint64_t file_bytes;      /* of the live segment */
 	uint64_t segments;
-	int64_t last_commit_ns;    /* time of the last commit; 0: none yet */
+	int64_t last_commit_ns; /* time of the last commit; 0: none yet */
 	uint64_t last_commit_duration_ns;
-	esk_status status;         /* ESK_OK, or why commits fail at present (ESK_ENOSPC, …) */
+	esk_status status; /* ESK_OK, or why commits fail at present (ESK_ENOSPC, …) */
 } esk_run_stats;
 
 /* Fills `ret_stats` (set its struct_size first). Safe from any thread; takes no lock on the data path. */
@@ -127,20 +134,19 @@ ESK_API esk_status esk_run_set_metadata(esk_run *run, const char *json, esk_erro
 
 /* ---- streams ------------------------------------------------------------------------------------------ */
 
-/* Adds the stream `name` with `column_count` columns, or opens it if the run has it with the same columns. Its
- * columns are datasets in the group `name`; the name "/" puts them at the root of the file. The datasets are
- * committed before the call returns. The handle lives as long as the run. Errors: ESK_EINVAL; ESK_ETYPE,
+/* Adds the stream `name` with `column_count` columns, or opens it if the run has it with the same columns.
+ * Its columns are datasets in the group `name`; the name "/" puts them at the root of the file. The datasets
+ * are committed before the call returns. The handle lives as long as the run. Errors: ESK_EINVAL; ESK_ETYPE,
  * ESK_ESHAPE (exists with other columns: names the first that differs); ESK_ENOSPC, ESK_EIO, ESK_ECLOSED. */
 ESK_API esk_status esk_run_stream(esk_run *run, const char *name, const esk_column *columns,
 	size_t column_count, esk_stream **ret_stream, esk_error *err);
 
-/* Appends one row. cells[c] points to esk_column_cell_bytes bytes of column c, in the order of the columns, or
- * is NULL for a missing cell of a nullable column. The cells are copied before the call returns; from then on
- * the row survives the death of the process. `ret_row` (may be NULL) receives the row's index: exact unless
- * the policy is ESK_OVERWRITE and rows were lost.
- * Safe from any thread; no system call while the ring has room.
- * Errors: ESK_ETIMEDOUT, ESK_EFULL (by policy), ESK_EINVAL (NULL for a column that is not nullable), ESK_ERANGE
- * (larger than the ring takes), ESK_ECLOSED. */
+/* Appends one row. cells[c] points to esk_column_cell_bytes bytes of column c, in the order of the columns,
+ * or is NULL for a missing cell of a nullable column. The cells are copied before the call returns; from then
+ * on the row survives the death of the process. `ret_row` (may be NULL) receives the row's index: exact
+ * unless the policy is ESK_OVERWRITE and rows were lost. Safe from any thread; no system call while the ring
+ * has room. Errors: ESK_ETIMEDOUT, ESK_EFULL (by policy), ESK_EINVAL (NULL for a column that is not
+ * nullable), ESK_ERANGE (larger than the ring takes), ESK_ECLOSED. */
 ESK_API esk_status esk_stream_append(
 	esk_stream *stream, const void *const *cells, uint64_t *ret_row, esk_error *err);
 
@@ -154,9 +160,10 @@ ESK_API esk_status esk_stream_append_rows(esk_stream *stream, uint64_t rows, con
 /* Room in the ring for `rows` rows that the producer fills itself. */
 typedef struct esk_reservation {
 	uint64_t rows;
-	uint64_t row;   /* index of the first */
-	void **cells;   /* cells[c]: where column c's rows go, contiguous, 8-byte aligned; owned by the library */
-	uint8_t **valid;/* valid[c]: one byte a row, preset to 1; NULL for columns that are not nullable */
+	uint64_t row; /* index of the first */
+	void **cells; /* cells[c]: where column c's rows go, contiguous, 8-byte aligned; owned by the library
+		       */
+	uint8_t **valid; /* valid[c]: one byte a row, preset to 1; NULL for columns that are not nullable */
 	void *internal;
 } esk_reservation;
 

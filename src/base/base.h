@@ -1,5 +1,5 @@
-/* What every layer uses: failing with a message, checked arithmetic, clocks, crc32c, logging through a callback.
- * No I/O, no allocation that outlives a call. May include: the public headers. */
+/* What every layer uses: failing with a message, checked arithmetic, clocks, crc32c, logging through a
+ * callback. No I/O, no allocation that outlives a call. May include: the public headers. */
 #ifndef ESK_BASE_H
 #define ESK_BASE_H
 
@@ -10,12 +10,14 @@
 /* Fills `err` (if not NULL) with `code` and the formatted message, and returns `code`. */
 esk_status esk_fail(esk_error *err, esk_status code, const char *format, ...) ESK_PRINTF(3, 4);
 
-/* As esk_fail, with ": <strerror(errnum)>" behind the message; the code follows from errnum (ENOSPC and EDQUOT:
- * ESK_ENOSPC; ENOENT: ESK_ENOTFOUND; EACCES, EPERM, EROFS: ESK_EACCES; EEXIST; ENOMEM; else ESK_EIO). */
+/* As esk_fail, with ": <strerror(errnum)>" behind the message; the code follows from errnum (ENOSPC and
+ * EDQUOT: ESK_ENOSPC; ENOENT: ESK_ENOTFOUND; EACCES, EPERM, EROFS: ESK_EACCES; EEXIST; ENOMEM; else ESK_EIO).
+ */
 esk_status esk_fail_errno(esk_error *err, int errnum, const char *format, ...) ESK_PRINTF(3, 4);
 
-/* Puts "<prefix>: " before the message that `err` holds, and returns its code. */
-esk_status esk_fail_in(esk_error *err, const char *format, ...) ESK_PRINTF(2, 3);
+/* Puts "<prefix>: " before the message that `err` holds, and returns `status`, which the failed call had
+ * returned. */
+esk_status esk_fail_in(esk_error *err, esk_status status, const char *format, ...) ESK_PRINTF(3, 4);
 
 /* ESK_ENOMEM for `bytes` bytes wanted for `what`. */
 esk_status esk_fail_memory(esk_error *err, size_t bytes, const char *what);
@@ -52,13 +54,14 @@ static inline uint64_t esk_max_u64(uint64_t a, uint64_t b)
 }
 
 /* ---- clocks ---- */
-int64_t esk_now_ns(void);             /* wall clock, nanoseconds since the Unix epoch */
-uint64_t esk_monotonic_ns(void);      /* never steps back */
+int64_t esk_now_ns(void);        /* wall clock, nanoseconds since the Unix epoch */
+uint64_t esk_monotonic_ns(void); /* never steps back */
 #define ESK_TIME_TEXT_BYTES 32
-void esk_time_format(int64_t time_ns, char ret_text[ESK_TIME_TEXT_BYTES]);       /* 2026-11-21T06:31:00.123456Z */
+void esk_time_format(int64_t time_ns, char ret_text[ESK_TIME_TEXT_BYTES]); /* 2026-11-21T06:31:00.123456Z */
 void esk_time_format_stamp(int64_t time_ns, char ret_text[ESK_TIME_TEXT_BYTES]); /* 20261121T063100.123456Z */
 
-/* ---- crc32c (Castagnoli), hardware where the machine has it; start with crc = 0, chain by passing the last ---- */
+/* ---- crc32c (Castagnoli), hardware where the machine has it; start with crc = 0, chain by passing the last
+ * ---- */
 uint32_t esk_crc32c(uint32_t crc, const void *data, size_t size_bytes);
 
 /* 64 random bits from the operating system. */
@@ -81,8 +84,9 @@ typedef struct esk_text {
 void esk_text_add(esk_text *text, const char *format, ...) ESK_PRINTF(2, 3);
 void esk_text_free(esk_text *text);
 
-/* A name of a run, stream or column: 1..ESK_MAX_NAME bytes of UTF-8 without control characters, '/', '\\' or ':',
- * not starting with '.'. `what` says whose name, for the message. */
+#define ESK_NAME_BYTES 200
+/* A name of a run, stream or column: 1..ESK_NAME_BYTES bytes of UTF-8 without control characters, '/', '\\'
+ * or ':', not starting with '.'. `what` says whose name, for the message. */
 esk_status esk_name_check(const char *name, const char *what, esk_error *err);
 
 #endif

@@ -1,5 +1,5 @@
-/* The vocabulary of arrays: dtype, column, ref. What esker/column.h and esker/ref.h promise is implemented in this
- * folder; this header adds what only the library needs. May include: base, os. */
+/* The vocabulary of arrays: dtype, column, ref. What esker/column.h and esker/ref.h promise is implemented in
+ * this folder; this header adds what only the library needs. May include: base, os. */
 #ifndef ESK_MODEL_H
 #define ESK_MODEL_H
 
@@ -9,13 +9,17 @@
 
 #define ESK_CHUNK_TARGET_BYTES (1u << 20)
 
+/* True if kind and size_bytes belong together. */
+bool esk_dtype_valid(esk_dtype dtype);
+
 /* Checks a column from outside: name, dtype, shape, product without overflow (below 2^40 bytes a cell). */
 esk_status esk_column_check(const esk_column *column, esk_error *err);
 
 /* Rows per chunk: the column's wish, else max(1, 1 MiB / cell bytes). */
 uint64_t esk_column_chunk_rows(const esk_column *column);
 
-/* ESK_OK if `found` can be appended to where `expected` was made: dtype, shape, nullable. Names the column. */
+/* ESK_OK if `found` can be appended to where `expected` was made: dtype, shape, nullable. Names the column.
+ */
 esk_status esk_column_match(const esk_column *expected, const esk_column *found, esk_error *err);
 
 /* Bytes that a codec sees as one element (for shuffle): of one dtype element; parts of a complex number count
