@@ -1,7 +1,8 @@
 /* A pool of worker threads, each with its own codec scratch. Jobs are the caller's memory (intrusive), so that nothing is
  * allocated while recording. May include: base, os, codec.h.
  *
- * A pool belongs to the process that made it: after fork, a child's first submission starts threads of its own. */
+ * A pool belongs to the process that made it: after fork, a child's first submission starts threads of its own,
+ * and jobs that were queued or running at the fork are the parent's alone (a wait for them returns at once). */
 #ifndef ESK_POOL_H
 #define ESK_POOL_H
 
@@ -20,7 +21,8 @@ struct esk_job {
 /* Jobs that are waited for together. Zero-initialise with esk_batch_init before use. */
 struct esk_batch {
 	esk_pool *pool;
-	uint64_t pending; /* under the pool's lock */
+	uint64_t pending;    /* under the pool's lock */
+	uint32_t generation; /* the pool's when the jobs were submitted: tells a parent's jobs in a forked child */
 };
 
 /* `threads` 0: one per core. `queue_jobs`: submissions beyond wait. Safe from any thread. */
