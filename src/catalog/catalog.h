@@ -1,9 +1,11 @@
 /* The catalogue: an index over the files, in SQLite, that can be rebuilt from them.
  *
- * No SQLite type appears here, so that a second backend fits behind it. SQL lives in sql/ (numbered migrations). WAL mode,
- * synchronous FULL, busy timeout 10 s: several processes may write. Times are int64 nanoseconds since the Unix epoch.
- * One esk_catalog is one connection with its own mutex: safe from several threads. After fork a child must not use it: it gets
- * ESK_ECLOSED (readers open their own). May include: base, os, model. */
+ * No SQLite type appears here, so that a second backend fits behind it. SQL lives in sql/ (numbered
+ * migrations). WAL mode, synchronous FULL, busy timeout 10 s: several processes may write. Times are int64
+ * nanoseconds since the Unix epoch. One esk_catalog is one connection with its own mutex: safe from several
+ * threads. After fork a child must not use it: it gets ESK_ECLOSED (readers open their own, which works at
+ * once). Nobody may open and close the database file by other means in a process that has a catalogue open:
+ * POSIX drops the process's locks on it with the first descriptor closed. May include: base, os, model. */
 #ifndef ESK_CATALOG_H
 #define ESK_CATALOG_H
 
@@ -14,13 +16,16 @@ typedef struct esk_catalog esk_catalog;
 
 typedef enum esk_catalog_mode { ESK_CATALOG_CREATE, ESK_CATALOG_WRITE, ESK_CATALOG_READ } esk_catalog_mode;
 
-/* Opens (and migrates, when writing) the database file. `vfs` names a SQLite VFS for tests; NULL for the default.
- * ESK_ENOTFOUND, ESK_EEXIST, ESK_EVERSION (made by a newer Esker), ESK_ECORRUPT (says: esker reindex), ESK_EIO. */
+/* Opens (and migrates, when writing) the database file. `vfs` names a SQLite VFS for tests; NULL for the
+ * default. ESK_ENOTFOUND, ESK_EEXIST, ESK_EVERSION (made by a newer Esker), ESK_ECORRUPT (says: esker
+ * reindex), ESK_EIO. */
 esk_status esk_catalog_open(
 	const char *path, esk_catalog_mode mode, const char *vfs, esk_catalog **ret_catalog, esk_error *err);
 void esk_catalog_close(esk_catalog *catalog); /* NULL is allowed */
 
-/* Groups the calls between into one transaction (recursive use is an error). Rollback after a failure. */
+/* Groups the calls between into one transaction (recursive use is an error). Rollback after a failure: commit
+ * refuses where a writing call between failed. A commit that fails has rolled back. Other threads wait from
+ * begin to commit. */
 esk_status esk_catalog_begin(esk_catalog *catalog, esk_error *err);
 esk_status esk_catalog_commit(esk_catalog *catalog, esk_error *err);
 void esk_catalog_rollback(esk_catalog *catalog);
@@ -44,23 +49,26 @@ typedef struct esk_run_record {
 	uint64_t ring_id;  /* stream id of its ring; 0: none */
 	int64_t pid;       /* recorder */
 	uint64_t pid_start;
-	char *metadata;    /* JSON; owned by the record: esk_run_record_clear */
+	char *metadata; /* JSON object or NULL; owned by the record: esk_run_record_clear */
 } esk_run_record;
 void esk_run_record_clear(esk_run_record *record);
 
-/* Inserts or updates by name; sets record->id. The top-level scalar members of the metadata object are mirrored in the table
- * `metadata` (run_id, key, value) for queries. */
+/* Inserts or updates by name; sets record->id. The top-level scalar members of the metadata object are
+ * mirrored in the table `metadata` (run_id, key, value) for queries. NULL metadata leaves what is stored.
+ * ESK_EINVAL where it is no JSON object. */
 esk_status esk_catalog_put_run(esk_catalog *catalog, esk_run_record *record, esk_error *err);
-esk_status esk_catalog_get_run(esk_catalog *catalog, const char *name, esk_run_record *ret_record, esk_error *err);
+esk_status esk_catalog_get_run(
+	esk_catalog *catalog, const char *name, esk_run_record *ret_record, esk_error *err);
 /* Calls visit for each run in order of creation; *record is borrowed during the call. */
 esk_status esk_catalog_visit_runs(esk_catalog *catalog,
-	esk_status (*visit)(void *arg, const esk_run_record *record, esk_error *err), void *arg, esk_error *err);
+	esk_status (*visit)(void *arg, const esk_run_record *record, esk_error *err), void *arg,
+	esk_error *err);
 /* Removes a run and all that belongs to it from the catalogue (not its files). */
 esk_status esk_catalog_delete_run(esk_catalog *catalog, const char *name, esk_error *err);
 
 typedef struct esk_segment_record {
-	uint64_t number;                /* 0, 1, … in the run */
-	char file[ESK_MAX_NAME + 48];   /* file name in the store's directory */
+	uint64_t number;              /* 0, 1, … in the run */
+	char file[ESK_MAX_NAME + 48]; /* file name in the store's directory */
 	bool sealed;
 	int64_t created_ns;
 	int64_t sealed_ns;
@@ -75,7 +83,8 @@ esk_status esk_catalog_get_segments(esk_catalog *catalog, int64_t run_id, esk_se
 /* A stream and its columns (group = its name, "/" for the root). */
 esk_status esk_catalog_put_stream(esk_catalog *catalog, int64_t run_id, uint32_t stream, const char *name,
 	const esk_column *columns, size_t column_count, esk_error *err);
-/* Rows of a stream within one segment: rows [first_row, first_row + rows) of the stream. */
+/* Rows of a stream within one segment: rows [first_row, first_row + rows) of the stream. ESK_ENOTFOUND unless
+ * the stream and the segment were put before. */
 esk_status esk_catalog_put_extent(esk_catalog *catalog, int64_t run_id, uint32_t stream, uint64_t segment,
 	uint64_t first_row, uint64_t rows, esk_error *err);
 
@@ -92,21 +101,22 @@ esk_status esk_catalog_get_extents(esk_catalog *catalog, int64_t run_id, esk_ext
 
 typedef enum esk_gap_cause { ESK_GAP_OVERWRITTEN = 0, ESK_GAP_DAMAGED = 1 } esk_gap_cause;
 typedef struct esk_gap_record {
-	int64_t stream;       /* -1: not known (records of a lossy ring) */
-	uint64_t row;         /* before this row */
-	uint64_t records;     /* ring records lost; 0 where rows are counted */
-	uint64_t rows;        /* rows lost (damaged: rows that read as missing); 0 if not known */
+	int64_t stream;   /* -1: not known (records of a lossy ring) */
+	uint64_t row;     /* before this row */
+	uint64_t records; /* ring records lost; 0 where rows are counted */
+	uint64_t rows;    /* rows lost (damaged: rows that read as missing); 0 if not known */
 	uint64_t bytes;
 	uint64_t first_sequence;
 	uint64_t last_sequence;
 	int64_t time_ns;
 	esk_gap_cause cause;
 } esk_gap_record;
-esk_status esk_catalog_put_gap(esk_catalog *catalog, int64_t run_id, const esk_gap_record *gap, esk_error *err);
+/* A gap that is known already (same stream, row, first_sequence, cause) is updated. */
+esk_status esk_catalog_put_gap(
+	esk_catalog *catalog, int64_t run_id, const esk_gap_record *gap, esk_error *err);
 
 /* ---- read-only SQL: implements esker/query.h over a connection of its own that can only read ---- */
-esk_status esk_catalog_query(
-	const char *path, const char *sql, esk_query **ret_query, esk_error *err);
+esk_status esk_catalog_query(const char *path, const char *sql, esk_query **ret_query, esk_error *err);
 
 const char *esk_catalog_engine_version(void);
 
