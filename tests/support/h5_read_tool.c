@@ -59,7 +59,7 @@ static esk_status file_open(const char *path, esk_error *err)
 	if (status == ESK_OK)
 		status = esk_h5_open_read(esk_os_posix(), path, &file, err);
 	if (status == ESK_OK)
-		reply(NULL, 0);
+		reply("", 0);
 	return status;
 }
 
