@@ -63,7 +63,9 @@ class Tool:
     def decode(self, filters, chunk_bytes, element_bytes, mask, data, want_bytes=None):
         want_bytes = chunk_bytes if want_bytes is None else want_bytes
         text = ";".join(",".join(map(str, (n, o, *v))) for n, o, v in filters) or "-"
-        return self._ask(f"decode {chunk_bytes} {element_bytes} {mask} {want_bytes} {len(data)} {text}", data)[2]
+        return self._ask(
+            f"decode {chunk_bytes} {element_bytes} {mask} {want_bytes} {len(data)} {text}", data
+        )[2]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,9 @@ def create(file, shape, chunk, dtype, filters):
         set_filter(dcpl, *item)
     space = h5py.h5s.create_simple(shape)
     name = f"d{len(file)}".encode()
-    return h5py.Dataset(h5py.h5d.create(file.id, name, h5py.h5t.py_create(np.dtype(dtype), logical=True), space, dcpl))
+    return h5py.Dataset(
+        h5py.h5d.create(file.id, name, h5py.h5t.py_create(np.dtype(dtype), logical=True), space, dcpl)
+    )
 
 
 def stored_filters(dataset):
