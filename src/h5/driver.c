@@ -1,0 +1,313 @@
+/* The file driver: libhdf5's H5FD interface over a journalled file (esk_jfile).
+ *
+ * Everything that differs between the H5FD interfaces of libhdf5 1.10 to 2.x is in this file: from 1.13 on
+ * the class declares its version and a number of its own, and the declarations moved to H5FDdevelop.h.
+ * Callbacks that 1.14 added (vectors, selections, del, ctl) are optional; libhdf5 falls back to read and
+ * write.
+ *
+ * Invariants
+ *   1. Callbacks run under the lock of lock.c, since they run within libhdf5.
+ *   2. A write that fails is reported by esk_jfile_status and not to libhdf5, which then closes its handles
+ * in peace. The jfile is failed from then on: nothing reaches the disk any more (driver_write).
+ *   3. In a forked child, and after the owner let go, writes vanish and reads of a writer fail (link_usable).
+ *   4. There is no cmp callback: two opened files are never the same to libhdf5, so a reader and a writer of
+ * one path in one process share no cache. There is no lock callback: writers exclude each other in the
+ * journal, and HDF5_USE_FILE_LOCKING has nothing to switch. */
+#include "h5/h5_internal.h"
+
+#if H5_VERSION_GE(1, 13, 0)
+#include <H5FDdevelop.h>
+#endif
+#include <stdlib.h>
+#include <string.h>
+
+/* One of the numbers that libhdf5 leaves to drivers that are not registered with its makers (256 to 511). */
+#define DRIVER_VALUE 485
+#define MAX_ADDRESS ((haddr_t)INT64_MAX)
+
+struct esk_h5_link {
+	const esk_os *os;
+	char *path;
+	esk_jfile *jfile; /* NULL once the owner let go */
+	uint64_t fork_count;
+	uint64_t eoa;
+	unsigned references;
+	bool opened; /* the owner's file; other names are files that it refers to */
+	bool writable;
+};
+
+typedef struct driver_file {
+	H5FD_t base; /* first: libhdf5's part */
+	esk_h5_link *link;
+	esk_jfile *other; /* a file that the owner's refers to (virtual datasets, external links), for
+			     reading; else NULL */
+	haddr_t eoa;
+	haddr_t eof;
+} driver_file;
+
+static esk_error first_error; /* .code ESK_OK: none */
+
+const esk_error *esk_h5_driver_error(void)
+{
+	return first_error.code != ESK_OK ? &first_error : NULL;
+}
+
+void esk_h5_driver_clear_error(void)
+{
+	first_error.code = ESK_OK;
+}
+
+static void keep_error(const esk_error *error)
+{
+	if (first_error.code == ESK_OK)
+		first_error = *error;
+}
+
+/* ---- probing: where raw data would be read from, for read_locate.c. Under the lock, like everything here.
+ * ---- */
+
+static struct {
+	bool armed;
+	bool caught;
+	uint64_t address;
+	uint64_t size;
+} probe;
+
+void esk_h5_driver_probe_begin(void)
+{
+	probe.armed = true;
+	probe.caught = false;
+}
+
+bool esk_h5_driver_probe_end(uint64_t *ret_address, uint64_t *ret_size)
+{
+	probe.armed = false;
+	*ret_address = probe.address;
+	*ret_size = probe.size;
+	return probe.caught;
+}
+
+/* ---- link ---- */
+
+esk_h5_link *esk_h5_link_create(const esk_os *os, const char *path, esk_jfile *jfile)
+{
+	esk_h5_link *link = calloc(1, sizeof *link);
+	if (!link)
+		return NULL;
+	link->path = strdup(path);
+	if (!link->path) {
+		free(link);
+		return NULL;
+	}
+	link->os = os;
+	link->jfile = jfile;
+	link->fork_count = esk_os_fork_count();
+	link->references = 1;
+	return link;
+}
+
+static void link_drop(esk_h5_link *link)
+{
+	if (--link->references > 0)
+		return;
+	free(link->path);
+	free(link);
+}
+
+void esk_h5_link_release(esk_h5_link *link)
+{
+	if (!link)
+		return;
+	link->jfile = NULL;
+	link_drop(link);
+}
+
+uint64_t esk_h5_link_eoa(const esk_h5_link *link)
+{
+	return link->eoa;
+}
+
+/* The journalled file behind `file`, or NULL where it must not be touched. */
+static esk_jfile *usable(const driver_file *file)
+{
+	const esk_h5_link *link = file->link;
+	if (file->other)
+		return file->other;
+	if (link->writable && link->fork_count != esk_os_fork_count())
+		return NULL;
+	return link->jfile;
+}
+
+/* ---- callbacks ---- */
+
+static H5FD_t *driver_open(const char *name, unsigned flags, hid_t fapl, haddr_t maxaddr)
+{
+	esk_h5_link *const *info = H5Pget_driver_info(fapl);
+	esk_h5_link *link = info ? *info : NULL;
+	driver_file *file;
+	esk_error error;
+
+	(void)maxaddr;
+	if (!link || !link->jfile || !(file = calloc(1, sizeof *file)))
+		return NULL;
+	if (!link->opened && strcmp(name, link->path) == 0) {
+		link->opened = true;
+		link->writable = (flags & H5F_ACC_RDWR) != 0;
+		file->eof = esk_jfile_end(link->jfile);
+	} else if ((flags & H5F_ACC_RDWR) != 0 ||
+		   esk_jfile_open(link->os, name, ESK_JFILE_READ, &file->other, NULL, &error) != ESK_OK) {
+		/* libhdf5 tries several names for a file that another refers to: not found is no error of
+		 * ours. */
+		free(file);
+		return NULL;
+	} else {
+		file->eof = esk_jfile_end(file->other);
+	}
+	file->link = link;
+	link->references++;
+	return &file->base;
+}
+
+static herr_t driver_close(H5FD_t *base)
+{
+	driver_file *file = (driver_file *)base;
+	if (file->other)
+		esk_jfile_close(file->other, NULL);
+	link_drop(file->link);
+	free(file);
+	return 0;
+}
+
+static herr_t driver_query(const H5FD_t *base, unsigned long *flags)
+{
+	(void)base;
+	if (flags) {
+		*flags = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE |
+			 H5FD_FEAT_AGGREGATE_SMALLDATA;
+#ifdef H5FD_FEAT_DEFAULT_VFD_COMPATIBLE
+		*flags |= H5FD_FEAT_DEFAULT_VFD_COMPATIBLE;
+#endif
+	}
+	return 0;
+}
+
+static haddr_t driver_get_eoa(const H5FD_t *base, H5FD_mem_t type)
+{
+	(void)type;
+	return ((const driver_file *)base)->eoa;
+}
+
+static herr_t driver_set_eoa(H5FD_t *base, H5FD_mem_t type, haddr_t address)
+{
+	driver_file *file = (driver_file *)base;
+	(void)type;
+	file->eoa = address;
+	if (!file->other)
+		file->link->eoa = address;
+	return 0;
+}
+
+static haddr_t driver_get_eof(const H5FD_t *base, H5FD_mem_t type)
+{
+	(void)type;
+	return ((const driver_file *)base)->eof;
+}
+
+static bool range_ok(haddr_t address, size_t size)
+{
+	return address <= MAX_ADDRESS && size <= MAX_ADDRESS - address;
+}
+
+static herr_t driver_read(
+	H5FD_t *base, H5FD_mem_t type, hid_t dxpl, haddr_t address, size_t size, void *buffer)
+{
+	driver_file *file = (driver_file *)base;
+	esk_jfile *jfile = usable(file);
+	esk_error error;
+
+	(void)dxpl;
+	if (probe.armed && type == H5FD_MEM_DRAW) {
+		probe.caught = true;
+		probe.address = address;
+		probe.size = size;
+		return 0;
+	}
+	if (!jfile || !range_ok(address, size))
+		return -1;
+	if (esk_jfile_read(jfile, address, buffer, size, &error) != ESK_OK) {
+		keep_error(&error);
+		return -1;
+	}
+	return 0;
+}
+
+static herr_t driver_write(
+	H5FD_t *base, H5FD_mem_t type, hid_t dxpl, haddr_t address, size_t size, const void *buffer)
+{
+	driver_file *file = (driver_file *)base;
+	esk_jfile *jfile = usable(file);
+
+	(void)type;
+	(void)dxpl;
+	if (file->other || !range_ok(address, size))
+		return -1;
+	if (jfile)
+		esk_jfile_write(jfile, address, buffer, size, NULL); /* invariant 2 */
+	if (address + size > file->eof)
+		file->eof = address + size;
+	return 0;
+}
+
+/* libhdf5 asks for a file that ends at its end of allocation. A commit makes it so; until then nothing is cut
+ * off, since what is behind the end may be committed. */
+static herr_t driver_truncate(H5FD_t *base, hid_t dxpl, hbool_t closing)
+{
+	driver_file *file = (driver_file *)base;
+	(void)dxpl;
+	(void)closing;
+	if (!file->other && file->link->writable)
+		file->eof = file->eoa;
+	return 0;
+}
+
+static const H5FD_class_t driver_class = {
+#if H5_VERSION_GE(1, 13, 0)
+	.version = H5FD_CLASS_VERSION,
+	.value = (H5FD_class_value_t)DRIVER_VALUE,
+#endif
+	.name = "esker",
+	.maxaddr = MAX_ADDRESS,
+	.fc_degree = H5F_CLOSE_STRONG,
+	.fapl_size = sizeof(esk_h5_link *),
+	.open = driver_open,
+	.close = driver_close,
+	.query = driver_query,
+	.get_eoa = driver_get_eoa,
+	.set_eoa = driver_set_eoa,
+	.get_eof = driver_get_eof,
+	.read = driver_read,
+	.write = driver_write,
+	.truncate = driver_truncate,
+	.fl_map = H5FD_FLMAP_DICHOTOMY,
+};
+
+hid_t esk_h5_link_fapl(esk_h5_link *link, bool bounded)
+{
+	static hid_t driver = H5I_INVALID_HID;
+	hid_t fapl;
+
+	/* A program that uses libhdf5 itself may have closed it (H5close), with all its ids. */
+	if (driver < 0 || H5Iget_type(driver) != H5I_VFL)
+		driver = H5FDregister(&driver_class);
+	if (driver < 0)
+		return H5I_INVALID_HID;
+	fapl = H5Pcreate(H5P_FILE_ACCESS);
+	if (fapl < 0)
+		return fapl;
+	if (H5Pset_driver(fapl, driver, &link) < 0 || H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) < 0 ||
+		(bounded && H5Pset_libver_bounds(fapl, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18) < 0)) {
+		esk_h5_drop(fapl);
+		return H5I_INVALID_HID;
+	}
+	return fapl;
+}

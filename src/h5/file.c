@@ -1,0 +1,352 @@
+/* Files: create, open, commit, close, abandon. */
+#include "h5/h5_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A writer applies the pages of a commit in far less than OPEN_TRIES waits. */
+#define OPEN_TRIES 1000
+#define OPEN_WAIT_NS 1000000
+
+/* ---- made and unmade ---- */
+
+static esk_status file_new(
+	const esk_os *os, const char *path, bool writable, esk_h5 **ret_file, esk_error *err)
+{
+	esk_h5 *file = calloc(1, sizeof *file);
+	if (!file)
+		return esk_fail_memory(err, sizeof *file, path);
+	file->os = os;
+	file->writable = writable;
+	file->id = H5I_INVALID_HID;
+	file->fork_count = esk_os_fork_count();
+	file->path = strdup(path);
+	file->reader = esk_h5_reader_create();
+	if (!file->path || !file->reader) {
+		esk_h5_reader_destroy(file->reader);
+		free(file->path);
+		free(file);
+		return esk_fail_memory(err, strlen(path), path);
+	}
+	*ret_file = file;
+	return ESK_OK;
+}
+
+static bool inherited(const esk_h5 *file)
+{
+	return file->fork_count != esk_os_fork_count();
+}
+
+static void free_datasets(esk_h5_dataset *dataset)
+{
+	while (dataset) {
+		esk_h5_dataset *next = dataset->next;
+		esk_h5_dataset_free(dataset);
+		dataset = next;
+	}
+}
+
+/* Closes libhdf5's ids and lets go of the link. Under the lock. ESK_OK, or what libhdf5 could not flush. */
+static esk_status close_ids(esk_h5 *file, esk_error *err)
+{
+	esk_status status = ESK_OK;
+
+	for (size_t i = 0; i < ESK_H5_BUCKETS; i++) {
+		free_datasets(file->buckets[i]);
+		file->buckets[i] = NULL;
+	}
+	free_datasets(file->removed);
+	file->removed = NULL;
+	if (file->id >= 0 && H5Fclose(file->id) < 0)
+		status = esk_h5_fail(err, ESK_EIO, "cannot close %s", file->path);
+	file->id = H5I_INVALID_HID;
+	esk_h5_link_release(file->link);
+	file->link = NULL;
+	return status;
+}
+
+static void file_free(esk_h5 *file)
+{
+	esk_h5_reader_destroy(file->reader);
+	free(file->path);
+	free(file);
+}
+
+/* ---- opening ---- */
+
+static esk_status read_base_address(esk_h5 *file, esk_error *err)
+{
+	hsize_t size = 0;
+	hid_t plist = H5Fget_create_plist(file->id);
+	herr_t done = plist < 0 ? -1 : H5Pget_userblock(plist, &size);
+
+	esk_h5_drop(plist);
+	if (done < 0)
+		return esk_h5_fail(err, ESK_ECORRUPT, "cannot read the header of %s", file->path);
+	file->base_address = size;
+	return ESK_OK;
+}
+
+/* Superblocks of version 3 mark a file that is open for writing, and stock readers refuse what is marked: a
+ * file whose writer was killed would be shut, whatever a commit made durable. */
+static esk_status check_superblock(esk_h5 *file, esk_error *err)
+{
+	H5F_info2_t info;
+
+	if (H5Fget_info2(file->id, &info) < 0)
+		return esk_h5_fail(err, ESK_ECORRUPT, "cannot read the header of %s", file->path);
+	if (info.super.version > 2)
+		return esk_fail(err, ESK_EUNSUPPORTED,
+			"%s has superblock version %u (expected at most 2), which cannot be committed to: "
+			"copy it with "
+			"'h5repack --high=1' first",
+			file->path, info.super.version);
+	return ESK_OK;
+}
+
+/* Opens (or creates) file->path through file->jfile. Undone by close_ids. */
+static esk_status open_ids(esk_h5 *file, bool create, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	hid_t fapl = H5I_INVALID_HID;
+
+	esk_h5_lock();
+	file->link = esk_h5_link_create(file->os, file->path, file->jfile);
+	if (file->link)
+		fapl = esk_h5_link_fapl(file->link, file->writable);
+	if (fapl < 0) {
+		status = esk_h5_fail(err, ESK_ENOMEM, "cannot set up libhdf5 for %s", file->path);
+		goto out;
+	}
+	if (create)
+		file->id = H5Fcreate(file->path, H5F_ACC_EXCL, H5P_DEFAULT, fapl);
+	else
+		file->id = H5Fopen(file->path, file->writable ? H5F_ACC_RDWR : H5F_ACC_RDONLY, fapl);
+	esk_h5_drop(fapl);
+	if (file->id < 0)
+		status = esk_h5_fail(err, ESK_ECORRUPT, "%s cannot be %s as HDF5", file->path,
+			create ? "created" : "opened");
+	if (status == ESK_OK)
+		status = read_base_address(file, err);
+	if (status == ESK_OK && file->writable)
+		status = check_superblock(file, err);
+	if (status == ESK_OK && file->writable && !create)
+		esk_jfile_set_committed_end(file->jfile, esk_h5_link_eoa(file->link));
+out:
+	if (status != ESK_OK)
+		close_ids(file, NULL);
+	esk_h5_unlock();
+	return status;
+}
+
+esk_status esk_h5_create(const esk_os *os, const char *path, esk_h5 **ret_file, esk_error *err)
+{
+	esk_h5 *file = NULL;
+	esk_status status = file_new(os, path, true, &file, err);
+
+	if (status != ESK_OK)
+		return status;
+	status = esk_jfile_open(os, path, ESK_JFILE_CREATE, &file->jfile, NULL, err);
+	if (status != ESK_OK)
+		goto opened;
+	status = open_ids(file, true, err);
+	if (status != ESK_OK)
+		goto created;
+	*ret_file = file;
+	return ESK_OK;
+
+created:
+	esk_jfile_close(file->jfile, NULL);
+	esk_os_unlink(os, path, NULL);
+opened:
+	file_free(file);
+	return status;
+}
+
+esk_status esk_h5_open_write(const esk_os *os, const char *path, esk_h5 **ret_file,
+	esk_jfile_recovery *ret_recovery, esk_error *err)
+{
+	esk_h5 *file = NULL;
+	esk_jfile_recovery recovery = {0};
+	esk_status status = file_new(os, path, true, &file, err);
+
+	if (status != ESK_OK)
+		return status;
+	status = esk_jfile_open(os, path, ESK_JFILE_WRITE, &file->jfile, &recovery, err);
+	if (status != ESK_OK)
+		goto opened;
+	if (esk_jfile_end(file->jfile) == 0) {
+		status = esk_fail(err, ESK_ENOTFOUND,
+			"%s is empty: its writer ended before the first commit; remove it", path);
+		goto recovered;
+	}
+	status = open_ids(file, false, err);
+	if (status != ESK_OK)
+		goto recovered;
+	if (ret_recovery)
+		*ret_recovery = recovery;
+	*ret_file = file;
+	return ESK_OK;
+
+recovered:
+	esk_jfile_close(file->jfile, NULL);
+opened:
+	file_free(file);
+	return status;
+}
+
+static void wait_a_little(void)
+{
+	struct timespec pause = {.tv_nsec = OPEN_WAIT_NS};
+	nanosleep(&pause, NULL);
+}
+
+/* Opens the state of one commit: libhdf5 read the header and root group between two equal, even counts. */
+static esk_status open_ids_settled(esk_h5 *file, esk_error *err)
+{
+	for (int i = 0; i < OPEN_TRIES; i++) {
+		uint64_t before = esk_jfile_change_counter(file->jfile);
+		esk_status status;
+
+		if (before % 2 != 0) {
+			wait_a_little();
+			continue;
+		}
+		status = open_ids(file, false, err);
+		if (esk_jfile_change_counter(file->jfile) == before) {
+			file->change_counter = before;
+			return status;
+		}
+		if (status == ESK_OK) {
+			esk_h5_lock();
+			close_ids(file, NULL);
+			esk_h5_unlock();
+		}
+		wait_a_little();
+	}
+	return esk_fail(err, ESK_EBUSY, "%s is being committed to without a pause: try again", file->path);
+}
+
+esk_status esk_h5_open_read(const esk_os *os, const char *path, esk_h5 **ret_file, esk_error *err)
+{
+	esk_h5 *file = NULL;
+	esk_status status = file_new(os, path, false, &file, err);
+
+	if (status != ESK_OK)
+		return status;
+	status = esk_jfile_open(os, path, ESK_JFILE_READ, &file->jfile, NULL, err);
+	if (status != ESK_OK)
+		goto opened;
+	if (esk_jfile_end(file->jfile) == 0) {
+		status = esk_fail(err, ESK_ENOTFOUND, "%s is empty: nothing was committed to it yet", path);
+		goto read;
+	}
+	status = open_ids_settled(file, err);
+	if (status != ESK_OK)
+		goto read;
+	*ret_file = file;
+	return ESK_OK;
+
+read:
+	esk_jfile_close(file->jfile, NULL);
+opened:
+	file_free(file);
+	return status;
+}
+
+/* ---- closing ---- */
+
+static esk_status close_jfile(esk_h5 *file, esk_error *err)
+{
+	if (!inherited(file))
+		return esk_jfile_close(file->jfile, err);
+	esk_jfile_forget(file->jfile);
+	return ESK_OK;
+}
+
+esk_status esk_h5_close(esk_h5 *file, esk_error *err)
+{
+	esk_status status, closed;
+
+	if (!file)
+		return ESK_OK;
+	esk_h5_lock();
+	status = close_ids(file, err);
+	esk_h5_unlock();
+	if (inherited(file))
+		status = ESK_OK; /* the driver gave libhdf5 nothing, on purpose */
+	closed = close_jfile(file, status == ESK_OK ? err : NULL);
+	file_free(file);
+	return status != ESK_OK ? status : closed;
+}
+
+void esk_h5_abandon(esk_h5 *file)
+{
+	if (!file)
+		return;
+	if (file->writable && !inherited(file))
+		esk_jfile_abandon(file->jfile);
+	esk_h5_close(file, NULL);
+}
+
+/* ---- state ---- */
+
+esk_status esk_h5_status(esk_h5 *file, esk_error *err)
+{
+	if (file->writable && inherited(file))
+		return esk_fail(err, ESK_ECLOSED,
+			"%s is open for writing in the parent process: a forked child must open it itself",
+			file->path);
+	return esk_jfile_status(file->jfile, err);
+}
+
+esk_status esk_h5_check_writable(esk_h5 *file, esk_error *err)
+{
+	if (!file->writable)
+		return esk_fail(err, ESK_EACCES, "%s is open for reading: open it for writing to change it",
+			file->path);
+	return esk_h5_status(file, err);
+}
+
+uint64_t esk_h5_file_bytes(esk_h5 *file)
+{
+	uint64_t bytes;
+	esk_h5_lock();
+	bytes = esk_h5_link_eoa(file->link);
+	esk_h5_unlock();
+	return bytes;
+}
+
+uint64_t esk_h5_overlay_bytes(esk_h5 *file)
+{
+	return esk_jfile_overlay_bytes(file->jfile);
+}
+
+const char *esk_h5_path(const esk_h5 *file)
+{
+	return file->path;
+}
+
+/* ---- commit ---- */
+
+esk_status esk_h5_commit_begin(esk_h5 *file, esk_error *err)
+{
+	esk_status status = esk_h5_check_writable(file, err);
+
+	if (status != ESK_OK)
+		return status;
+	esk_h5_lock();
+	if (H5Fflush(file->id, H5F_SCOPE_LOCAL) < 0)
+		status = esk_h5_fail(err, ESK_EIO, "cannot flush %s", file->path);
+	else
+		status = esk_jfile_freeze(file->jfile, esk_h5_link_eoa(file->link), err);
+	esk_h5_unlock();
+	return status;
+}
+
+esk_status esk_h5_commit_finish(esk_h5 *file, uint64_t *ret_commit, esk_error *err)
+{
+	esk_status status = esk_h5_check_writable(file, err);
+	return status == ESK_OK ? esk_jfile_finish(file->jfile, ret_commit, err) : status;
+}
