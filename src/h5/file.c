@@ -75,19 +75,6 @@ static void file_free(esk_h5 *file)
 
 /* ---- opening ---- */
 
-static esk_status read_base_address(esk_h5 *file, esk_error *err)
-{
-	hsize_t size = 0;
-	hid_t plist = H5Fget_create_plist(file->id);
-	herr_t done = plist < 0 ? -1 : H5Pget_userblock(plist, &size);
-
-	esk_h5_drop(plist);
-	if (done < 0)
-		return esk_h5_fail(err, ESK_ECORRUPT, "cannot read the header of %s", file->path);
-	file->base_address = size;
-	return ESK_OK;
-}
-
 /* Superblocks of version 3 mark a file that is open for writing, and stock readers refuse what is marked: a
  * file whose writer was killed would be shut, whatever a commit made durable. */
 static esk_status check_superblock(esk_h5 *file, esk_error *err)
@@ -127,8 +114,6 @@ static esk_status open_ids(esk_h5 *file, bool create, esk_error *err)
 	if (file->id < 0)
 		status = esk_h5_fail(err, ESK_ECORRUPT, "%s cannot be %s as HDF5", file->path,
 			create ? "created" : "opened");
-	if (status == ESK_OK)
-		status = read_base_address(file, err);
 	if (status == ESK_OK && file->writable)
 		status = check_superblock(file, err);
 	if (status == ESK_OK && file->writable && !create)
@@ -176,9 +161,9 @@ esk_status esk_h5_open_write(const esk_os *os, const char *path, esk_h5 **ret_fi
 	status = esk_jfile_open(os, path, ESK_JFILE_WRITE, &file->jfile, &recovery, err);
 	if (status != ESK_OK)
 		goto opened;
-	if (esk_jfile_end(file->jfile) == 0) {
+	if (recovery.never_committed) {
 		status = esk_fail(err, ESK_ENOTFOUND,
-			"%s is empty: its writer ended before the first commit; remove it", path);
+			"%s holds nothing: its writer ended before the first commit; remove it", path);
 		goto recovered;
 	}
 	status = open_ids(file, false, err);
@@ -231,15 +216,17 @@ static esk_status open_ids_settled(esk_h5 *file, esk_error *err)
 esk_status esk_h5_open_read(const esk_os *os, const char *path, esk_h5 **ret_file, esk_error *err)
 {
 	esk_h5 *file = NULL;
+	esk_jfile_recovery recovery = {0};
 	esk_status status = file_new(os, path, false, &file, err);
 
 	if (status != ESK_OK)
 		return status;
-	status = esk_jfile_open(os, path, ESK_JFILE_READ, &file->jfile, NULL, err);
+	status = esk_jfile_open(os, path, ESK_JFILE_READ, &file->jfile, &recovery, err);
 	if (status != ESK_OK)
 		goto opened;
-	if (esk_jfile_end(file->jfile) == 0) {
-		status = esk_fail(err, ESK_ENOTFOUND, "%s is empty: nothing was committed to it yet", path);
+	if (recovery.never_committed) {
+		status = esk_fail(
+			err, ESK_ENOTFOUND, "%s holds nothing: nothing was committed to it yet", path);
 		goto read;
 	}
 	status = open_ids_settled(file, err);

@@ -15,7 +15,7 @@
  *   3. A handle that a fork brought into a child never writes: the driver swallows its writes (driver.c),
  * mutators fail.
  *   4. A reading handle is of one commit: libhdf5 reads metadata lazily, so every call that may do so checks
- * that no commit was applied since the handle was opened, before (enter) and after (leave_checked), and fails
+ * that no commit was applied since the handle was opened, before (enter) and after (leave), and fails
  * with ESK_EBUSY where one was. */
 #ifndef ESK_H5_INTERNAL_H
 #define ESK_H5_INTERNAL_H
@@ -36,10 +36,9 @@ struct esk_h5 {
 	bool writable;
 	esk_jfile *jfile;
 	esk_h5_link *link;
-	hid_t id;                /* H5I_INVALID_HID once closed */
-	uint64_t fork_count;     /* esk_os_fork_count() at opening */
-	uint64_t change_counter; /* readers: the journal's at opening, even */
-	uint64_t base_address;   /* size of the user block: what libhdf5's addresses count from */
+	hid_t id;                                /* H5I_INVALID_HID once closed */
+	uint64_t fork_count;                     /* esk_os_fork_count() at opening */
+	uint64_t change_counter;                 /* readers: the journal's at opening, even */
 	esk_h5_dataset *buckets[ESK_H5_BUCKETS]; /* by hash of the path */
 	esk_h5_dataset *removed;                 /* deleted; their handles stay valid memory */
 	struct esk_h5_reader *reader; /* made at opening, destroyed at closing; its content is read_*.c's */
@@ -54,14 +53,6 @@ struct esk_h5_dataset {
 	esk_h5_info info;
 	struct esk_h5_chunk_cache *chunk_cache; /* NULL at first; read_*.c's, under the lock */
 };
-
-/* Added to the addresses that H5Dget_chunk_info* give, to have offsets in the file: these calls left out the
- * user block before 1.14.4. H5Dget_offset always has it in. */
-#if H5_VERSION_GE(1, 14, 4)
-#define ESK_H5_CHUNK_BASE(file) ((uint64_t)0)
-#else
-#define ESK_H5_CHUNK_BASE(file) ((file)->base_address)
-#endif
 
 /* ---- lock.c ---- */
 /* The lock, libhdf5 initialised, its automatic error printing off, its error stack empty. */
