@@ -17,11 +17,16 @@ static int read_number(sqlite3 *db, const char *query, int64_t *ret_value)
 static esk_status read_version(sqlite3 *db, const char *path, int64_t *ret_version, esk_error *err)
 {
 	int64_t version = 0, application = 0, objects = 0;
-	int rc = read_number(db, "PRAGMA user_version", &version);
+	/* One snapshot for all three: another process may be migrating. */
+	int rc = sqlite3_exec(db, "SAVEPOINT version", NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = read_number(db, "PRAGMA user_version", &version);
 	if (rc == SQLITE_OK)
 		rc = read_number(db, "PRAGMA application_id", &application);
 	if (rc == SQLITE_OK)
 		rc = read_number(db, "SELECT count(*) FROM sqlite_schema", &objects);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(db, "RELEASE version", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return esk_sql_fail(db, path, rc, "its version cannot be read", err);
 	bool empty = version == 0 && application == 0 && objects == 0;
@@ -37,7 +42,7 @@ static esk_status read_version(sqlite3 *db, const char *path, int64_t *ret_versi
 
 esk_status esk_sql_check_version(sqlite3 *db, const char *path, bool exact, esk_error *err)
 {
-	int64_t version;
+	int64_t version = 0;
 	esk_status status = read_version(db, path, &version, err);
 	if (status != ESK_OK)
 		return status;

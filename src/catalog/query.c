@@ -40,7 +40,6 @@ static const struct {
 	{"index_list", true},
 	{"index_xinfo", true},
 	{"integrity_check", true},
-	{"journal_mode", false},
 	{"module_list", false},
 	{"page_count", false},
 	{"page_size", false},
@@ -71,6 +70,10 @@ static int authorize(void *arg, int action, const char *first, const char *secon
 		return SQLITE_OK;
 	case SQLITE_FUNCTION:
 		return strcasecmp(second, "load_extension") == 0 ? SQLITE_DENY : SQLITE_OK;
+	case SQLITE_UPDATE:
+		/* Asked when SQLite sets up a table-valued function (json_each, pragma_table_info) in memory.
+		 * An UPDATE of the schema by the statement itself meets the other walls. */
+		return strcmp(first, "sqlite_master") == 0 ? SQLITE_OK : SQLITE_DENY;
 	case SQLITE_PRAGMA:
 		return pragma_is_harmless(first, second) ? SQLITE_OK : SQLITE_DENY;
 	default:
