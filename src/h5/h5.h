@@ -109,6 +109,9 @@ esk_status esk_h5_locate_chunk(esk_h5_dataset *dataset, uint64_t chunk, uint64_t
 /* Number of chunks in the grid that the present rows span. */
 uint64_t esk_h5_chunk_count(const esk_h5_dataset *dataset);
 
+/* Bytes that the dataset takes in the file. */
+esk_status esk_h5_stored_bytes(esk_h5_dataset *dataset, uint64_t *ret_bytes, esk_error *err);
+
 /* Piece of a read: `count` consecutive rows from `row` go to `out`, C-contiguous. */
 typedef struct esk_h5_rows {
 	uint64_t row;

@@ -1,0 +1,403 @@
+/* Verify: reads and decodes every chunk, compares counts of file and catalogue. Changes nothing. */
+#include "check/check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PROGRESS_INTERVAL_NS 100000000u
+
+esk_check_options esk_check_defaults(const esk_check_options *options)
+{
+	esk_check_options defaults = ESK_CHECK_OPTIONS_INIT;
+	if (options != NULL)
+		memcpy(&defaults, options,
+			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
+	return defaults;
+}
+
+void esk_walk_find(esk_walk *walk, const char *dataset, uint64_t first_row, uint64_t row_count,
+	esk_status code, const char *format, ...)
+{
+	char message[512];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(message, sizeof message, format, args);
+	va_end(args);
+	walk->report.findings++;
+	esk_finding finding = {.run = walk->run,
+		.file = walk->file,
+		.dataset = dataset,
+		.first_row = first_row,
+		.row_count = row_count,
+		.code = code,
+		.message = message};
+	if (walk->options->finding != NULL)
+		walk->options->finding(walk->options->arg, &finding);
+}
+
+bool esk_walk_progress(esk_walk *walk, uint64_t more_bytes)
+{
+	walk->report.bytes += more_bytes;
+	uint64_t now = esk_monotonic_ns();
+	if (walk->options->progress != NULL && now - walk->last_progress_ns >= PROGRESS_INTERVAL_NS) {
+		walk->last_progress_ns = now;
+		if (!walk->options->progress(walk->options->arg, walk->report.bytes, walk->total_bytes))
+			walk->cancelled = true;
+	}
+	return !walk->cancelled;
+}
+
+/* ---- chunks of a file, in parallel ---- */
+
+#define JOBS 32
+
+typedef struct chunk_job {
+	esk_job job;
+	esk_h5_dataset *dataset;
+	uint64_t chunk;
+	void *decoded;
+	uint64_t stored_bytes;
+	esk_status status;
+	esk_error error;
+} chunk_job;
+
+typedef struct file_walk {
+	esk_walk *walk;
+	esk_pool *pool;
+	esk_bad_chunk_fn bad;
+	void *arg;
+	chunk_job *jobs;
+} file_walk;
+
+static void check_job(esk_job *job, esk_scratch *scratch)
+{
+	chunk_job *j = (chunk_job *)job;
+	j->status =
+		esk_h5_check_chunk(j->dataset, j->chunk, scratch, j->decoded, &j->stored_bytes, &j->error);
+}
+
+/* First row of a chunk of the grid, and how many rows it spans. */
+static void chunk_rows(const esk_h5_info *info, uint64_t chunk, uint64_t *ret_first, uint64_t *ret_rows)
+{
+	uint64_t across = 1; /* chunks of the grid that share rows */
+	for (uint32_t i = 0; i < info->column.rank; i++)
+		across *= (info->column.shape[i] + info->chunk_shape[i + 1] - 1) / info->chunk_shape[i + 1];
+	*ret_first = chunk / across * info->chunk_shape[0];
+	*ret_rows = *ret_first < info->rows ? esk_min_u64(info->chunk_shape[0], info->rows - *ret_first) : 0;
+}
+
+static esk_status check_chunks(file_walk *w, esk_h5_dataset *dataset, esk_error *err)
+{
+	const esk_h5_info *info = esk_h5_dataset_info(dataset);
+	uint64_t count = esk_h5_chunk_count(dataset);
+	for (uint64_t next = 0; next < count;) {
+		esk_batch batch;
+		size_t used = (size_t)esk_min_u64(JOBS, count - next);
+		esk_batch_init(&batch, w->pool);
+		for (size_t i = 0; i < used; i++) {
+			w->jobs[i].job.run = check_job;
+			w->jobs[i].dataset = dataset;
+			w->jobs[i].chunk = next + i;
+			w->jobs[i].stored_bytes = 0;
+			esk_batch_submit(&batch, &w->jobs[i].job);
+		}
+		esk_batch_wait(&batch);
+		for (size_t i = 0; i < used; i++) {
+			const chunk_job *j = &w->jobs[i];
+			uint64_t first, rows;
+			w->walk->report.chunks++;
+			if (j->status == ESK_EBUSY || j->status == ESK_ENOMEM) {
+				if (err != NULL)
+					*err = j->error;
+				return j->status;
+			}
+			if (j->status != ESK_OK) {
+				chunk_rows(info, j->chunk, &first, &rows);
+				esk_walk_find(w->walk, info->path, first, rows, j->status, "chunk %llu: %s",
+					(unsigned long long)j->chunk, j->error.message);
+				if (w->bad != NULL)
+					w->bad(w->arg, dataset, j->chunk);
+			}
+			if (!esk_walk_progress(w->walk, j->stored_bytes))
+				return ESK_OK;
+		}
+		next += used;
+	}
+	return ESK_OK;
+}
+
+/* What is not chunked, or chunked in a way that only libhdf5 decodes, is read as rows. */
+static esk_status check_rows(file_walk *w, esk_h5_dataset *dataset, esk_error *err)
+{
+	const esk_h5_info *info = esk_h5_dataset_info(dataset);
+	esk_error why = {0};
+	esk_status status = ESK_OK;
+	if (info->column.dtype.kind == ESK_STRING) {
+		esk_string *strings = NULL;
+		status =
+			info->rows > 0 ? esk_h5_read_strings(dataset, 0, info->rows, &strings, &why) : ESK_OK;
+		free(strings);
+	} else {
+		uint64_t cell_bytes = esk_column_cell_bytes(&info->column);
+		uint64_t step = esk_max_u64(1, ESK_CHUNK_TARGET_BYTES / esk_max_u64(1, cell_bytes));
+		void *rows = malloc(step * cell_bytes + 1);
+		if (rows == NULL)
+			return esk_fail_memory(err, step * cell_bytes, "rows");
+		for (uint64_t row = 0; row < info->rows && status == ESK_OK && !w->walk->cancelled;
+			row += step) {
+			esk_h5_rows piece = {
+				.row = row, .count = esk_min_u64(step, info->rows - row), .out = rows};
+			status = esk_h5_read_rows(dataset, w->pool, &piece, 1, &why);
+			esk_walk_progress(w->walk, piece.count * cell_bytes);
+		}
+		free(rows);
+	}
+	if (status == ESK_EBUSY || status == ESK_ENOMEM) {
+		if (err != NULL)
+			*err = why;
+		return status;
+	}
+	if (status != ESK_OK)
+		esk_walk_find(w->walk, info->path, 0, info->rows, status, "%s", why.message);
+	return ESK_OK;
+}
+
+static esk_status check_dataset(void *arg, esk_h5_dataset *dataset, esk_error *err)
+{
+	file_walk *w = arg;
+	const esk_h5_info *info = esk_h5_dataset_info(dataset);
+	if (w->walk->cancelled || !info->readable)
+		return ESK_OK;
+	w->walk->report.datasets++;
+	return info->raw_readable && info->chunked ? check_chunks(w, dataset, err)
+						   : check_rows(w, dataset, err);
+}
+
+/* The columns of a stream have the same number of rows. */
+static void check_streams(esk_walk *walk, esk_h5 *file)
+{
+	esk_segment_stream *streams;
+	size_t count;
+	esk_error why = {0};
+	char path[2 * ESK_MAX_NAME + 16];
+	esk_status status = esk_segment_read_streams(file, &streams, &count, &why);
+	if (status != ESK_OK) {
+		esk_walk_find(walk, NULL, 0, 0, status, "%s", why.message);
+		return;
+	}
+	for (size_t s = 0; s < count; s++) {
+		for (size_t c = 0; c < 2 * streams[s].column_count; c++) {
+			const esk_column *column = &streams[s].columns[c / 2];
+			esk_h5_dataset *dataset;
+			if (c % 2 == 1 && !column->nullable)
+				continue;
+			esk_segment_column_path(streams[s].name, column->name, c % 2 == 1, path, sizeof path);
+			status = esk_h5_dataset_open(file, path, &dataset, &why);
+			uint64_t rows = status == ESK_OK ? esk_h5_dataset_info(dataset)->rows : 0;
+			if (status != ESK_OK)
+				esk_walk_find(walk, path, 0, 0, status, "%s", why.message);
+			else if (rows != streams[s].rows)
+				esk_walk_find(walk, path, streams[s].rows, rows - streams[s].rows,
+					ESK_ECORRUPT, "%llu rows where its stream has %llu",
+					(unsigned long long)rows, (unsigned long long)streams[s].rows);
+		}
+	}
+	esk_segment_streams_free(streams, count);
+}
+
+esk_status esk_verify_file(
+	esk_walk *walk, esk_pool *pool, esk_h5 *file, esk_bad_chunk_fn bad, void *arg, esk_error *err)
+{
+	esk_segment_head head;
+	esk_error why = {0};
+	file_walk w = {.walk = walk, .pool = pool, .bad = bad, .arg = arg};
+	walk->report.files++;
+	w.jobs = calloc(JOBS, sizeof *w.jobs);
+	if (w.jobs == NULL)
+		return esk_fail_memory(err, JOBS * sizeof *w.jobs, "jobs");
+	esk_status status = esk_segment_read_head(file, &head, &why);
+	if (status == ESK_OK)
+		check_streams(walk, file);
+	else if (status != ESK_ENOTFOUND)
+		esk_walk_find(walk, NULL, 0, 0, status, "%s", why.message);
+	status = esk_h5_visit(file, check_dataset, &w, &why);
+	free(w.jobs);
+	if (status == ESK_EBUSY || status == ESK_ENOMEM) {
+		if (err != NULL)
+			*err = why;
+		return status;
+	}
+	if (status != ESK_OK)
+		esk_walk_find(walk, NULL, 0, 0, status, "%s", why.message);
+	return ESK_OK;
+}
+
+/* ---- the store ---- */
+
+/* What the catalogue says of the run against what its files say. A run that is being recorded has moved on
+ * meanwhile: its catalogue may only be behind. */
+static esk_status check_catalogue(esk_walk *walk, esk_catalog *catalog, const esk_run_record *run,
+	const esk_index_file *files, size_t count, esk_error *err)
+{
+	esk_extent_record *extents;
+	size_t extent_count;
+	esk_status status = esk_catalog_get_extents(catalog, run->id, &extents, &extent_count, err);
+	if (status != ESK_OK)
+		return status;
+	for (size_t e = 0; e < extent_count; e++) {
+		bool found = false;
+		for (size_t f = 0; f < count && !found; f++) {
+			for (size_t s = 0; s < files[f].stream_count && !found; s++) {
+				const esk_segment_stream *stream = &files[f].streams[s];
+				if (files[f].head.number != extents[e].segment ||
+					stream->stream != extents[e].stream)
+					continue;
+				found = true;
+				walk->file = files[f].name;
+				bool behind =
+					run->state == ESK_RUN_RECORDING && extents[e].rows <= stream->rows;
+				if (stream->first_row != extents[e].first_row ||
+					(stream->rows != extents[e].rows && !behind))
+					esk_walk_find(walk, stream->name, extents[e].first_row,
+						extents[e].rows, ESK_ECORRUPT,
+						"the catalogue has rows %llu+%llu, the file %llu+%llu: run "
+						"`esker reindex`",
+						(unsigned long long)extents[e].first_row,
+						(unsigned long long)extents[e].rows,
+						(unsigned long long)stream->first_row,
+						(unsigned long long)stream->rows);
+			}
+		}
+		if (!found) {
+			walk->file = "";
+			esk_walk_find(walk, extents[e].stream_name, extents[e].first_row, extents[e].rows,
+				ESK_ENOTFOUND,
+				"segment %llu is in the catalogue, but there is no file that has it",
+				(unsigned long long)extents[e].segment);
+		}
+	}
+	free(extents);
+	return ESK_OK;
+}
+
+typedef struct store_walk {
+	esk_walk walk;
+	esk_store *store;
+	esk_pool *pool;
+	char (*runs)[ESK_MAX_NAME + 1];
+	size_t run_count;
+} store_walk;
+
+static esk_status collect_run(void *arg, const esk_run_record *record, esk_error *err)
+{
+	store_walk *w = arg;
+	if (w->walk.options->run != NULL && strcmp(w->walk.options->run, record->name) != 0)
+		return ESK_OK;
+	void *grown = realloc(w->runs, (w->run_count + 1) * sizeof *w->runs);
+	if (grown == NULL)
+		return esk_fail_memory(err, sizeof *w->runs, "runs");
+	w->runs = grown;
+	memcpy(w->runs[w->run_count++], record->name, sizeof record->name);
+	return ESK_OK;
+}
+
+#define STALE_TRIES 50
+
+/* A file that is being recorded moves under the walk: then the walk of this file begins again. */
+static esk_status verify_path(store_walk *w, const char *path, esk_error *err)
+{
+	esk_status status = ESK_EBUSY;
+	for (int i = 0; i < STALE_TRIES && status == ESK_EBUSY && !w->walk.cancelled; i++) {
+		esk_check_report before = w->walk.report;
+		esk_h5 *file;
+		esk_error why = {0};
+		status = esk_h5_open_read(esk_store_os(w->store), path, &file, &why);
+		if (status == ESK_EBUSY)
+			continue;
+		if (status != ESK_OK) {
+			w->walk.report.files++;
+			esk_walk_find(&w->walk, NULL, 0, 0, status, "%s", why.message);
+			return ESK_OK;
+		}
+		status = esk_verify_file(&w->walk, w->pool, file, NULL, NULL, err);
+		esk_h5_close(file, NULL);
+		if (status == ESK_EBUSY)
+			w->walk.report = before;
+	}
+	return status;
+}
+
+static esk_status verify_run(store_walk *w, const char *name, esk_error *err)
+{
+	esk_catalog *catalog;
+	esk_run_record run = {0};
+	esk_index_file *files;
+	size_t count;
+	const char *directory = esk_store_path(w->store);
+	w->walk.run = name;
+	w->walk.report.runs++;
+	esk_status status = esk_store_catalog(w->store, &catalog, err);
+	if (status == ESK_OK)
+		status = esk_catalog_get_run(catalog, name, &run, err);
+	if (status != ESK_OK)
+		return status;
+	status = esk_index_scan(esk_store_os(w->store), directory, name, &files, &count, err);
+	if (status == ESK_OK) {
+		status = check_catalogue(&w->walk, catalog, &run, files, count, err);
+		for (size_t f = 0; f < count && status == ESK_OK && !w->walk.cancelled; f++) {
+			char path[ESK_PATH_BYTES];
+			w->walk.file = files[f].name;
+			if (esk_store_file_path(directory, files[f].name, path))
+				status = verify_path(w, path, err);
+		}
+		esk_index_free(files, count);
+	}
+	esk_run_record_clear(&run);
+	return status;
+}
+
+static uint64_t total_bytes(esk_store *store, const char *run)
+{
+	esk_query *query;
+	bool row = false;
+	uint64_t bytes = 0;
+	char database[ESK_PATH_BYTES];
+	esk_store_catalog_path(esk_store_path(store), database);
+	const char *sql = "SELECT total(s.bytes) FROM segments s JOIN runs r ON r.id = s.run_id WHERE ?1 IS "
+			  "NULL OR r.name = ?1";
+	if (esk_catalog_query(database, sql, &query, NULL) != ESK_OK)
+		return 0;
+	if (run != NULL) {
+		esk_value value = {.kind = ESK_TEXT, .data = run, .size = strlen(run)};
+		esk_query_bind(query, 1, &value, NULL);
+	}
+	if (esk_query_step(query, &row, NULL) == ESK_OK && row)
+		bytes = (uint64_t)esk_query_value(query, 0).real;
+	esk_query_close(query);
+	return bytes;
+}
+
+esk_status esk_store_verify(
+	esk_store *store, const esk_check_options *options, esk_check_report *ret_report, esk_error *err)
+{
+	esk_check_options defaults = esk_check_defaults(options);
+	store_walk w = {.walk = {.options = &defaults}, .store = store};
+	esk_catalog *catalog;
+	esk_status status = esk_store_catalog(store, &catalog, err);
+	if (status == ESK_OK)
+		status = esk_pool_create(defaults.threads, JOBS, &w.pool, err);
+	if (status != ESK_OK)
+		return status;
+	w.walk.total_bytes = total_bytes(store, defaults.run);
+	status = esk_catalog_visit_runs(catalog, collect_run, &w, err);
+	if (status == ESK_OK && defaults.run != NULL && w.run_count == 0)
+		status = esk_fail(err, ESK_ENOTFOUND, "the store has no run \"%s\"", defaults.run);
+	for (size_t i = 0; i < w.run_count && status == ESK_OK && !w.walk.cancelled; i++)
+		status = verify_run(&w, w.runs[i], err);
+	if (status == ESK_OK)
+		*ret_report = w.walk.report;
+	free(w.runs);
+	esk_pool_destroy(w.pool);
+	return status;
+}

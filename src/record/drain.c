@@ -1,0 +1,508 @@
+/* The drain thread: ring -> columns; when to commit; what to do after a failure; requests of callers. */
+#include "record/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define RETRY_NS 250000000u
+#define READ_SLICE_BYTES (4ull << 20) /* read this much before looking at requests again */
+
+/* ---- gaps ---- */
+
+void esk_drain_add_gap(esk_recorder *r, const esk_gap *gap)
+{
+	if (r->gap_count == r->gap_capacity) {
+		size_t capacity = r->gap_capacity == 0 ? 16 : 2 * r->gap_capacity;
+		esk_gap *grown = realloc(r->gaps, capacity * sizeof *grown);
+		if (grown == NULL) { /* the count is kept even so */
+			esk_gap *last = r->gap_count > 0 ? &r->gaps[r->gap_count - 1] : NULL;
+			if (last != NULL) {
+				last->records += gap->records;
+				last->bytes += gap->bytes;
+				last->last_sequence = gap->last_sequence;
+			}
+			return;
+		}
+		r->gaps = grown;
+		r->gap_capacity = capacity;
+	}
+	r->gaps[r->gap_count++] = *gap;
+	r->gaps_unwritten++;
+	pthread_mutex_lock(&r->lock);
+	r->lost_records += gap->records;
+	r->lost_bytes += gap->bytes;
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void note_lost(esk_recorder *r, const esk_stream *stream, uint64_t records, uint64_t bytes,
+	uint64_t first, uint64_t cause)
+{
+	uint32_t streams = atomic_load_explicit(
+		&r->stream_count, memory_order_acquire); /* with the release in add_stream */
+	esk_gap gap = {.stream = streams == 1 && stream != NULL ? stream->id : UINT64_MAX,
+		.row = stream != NULL ? stream->rows : 0,
+		.records = records,
+		.bytes = bytes,
+		.first_sequence = first,
+		.last_sequence = first + records - 1,
+		.time_ns = (uint64_t)esk_now_ns(),
+		.cause = cause};
+	esk_drain_add_gap(r, &gap);
+	esk_log(&r->logger, ESK_LOG_WARNING,
+		"run \"%s\": %llu records (%llu bytes) from sequence %llu were %s", r->name,
+		(unsigned long long)records, (unsigned long long)bytes, (unsigned long long)first,
+		cause == 0 ? "overwritten before they were drained" : "damaged in the ring");
+}
+
+/* ---- one record ---- */
+
+static esk_status bad_record(
+	const esk_recorder *r, const esk_ring_record *record, const char *what, esk_error *err)
+{
+	return esk_fail(err, ESK_ECORRUPT, "run \"%s\": ring record %llu: %s", r->name,
+		(unsigned long long)record->sequence, what);
+}
+
+/* Makes r->strings the `count` strings of a block of sizes; their bytes start at *bytes, which moves on. */
+static esk_status take_strings(esk_recorder *r, const esk_ring_record *record, const uint8_t *payload,
+	const uint8_t *sizes, uint64_t count, uint64_t *bytes_at, esk_error *err)
+{
+	if (count > r->strings_capacity) {
+		esk_string *grown = realloc(r->strings, count * sizeof *grown);
+		if (grown == NULL)
+			return esk_fail_memory(err, count * sizeof *grown, "strings");
+		r->strings = grown;
+		r->strings_capacity = count;
+	}
+	for (uint64_t i = 0; i < count; i++) {
+		uint32_t size;
+		memcpy(&size, sizes + i * sizeof size, sizeof size);
+		if (size > record->size_bytes - *bytes_at)
+			return bad_record(r, record, "a string reaches beyond it", err);
+		r->strings[i] = (esk_string){(const char *)payload + *bytes_at, size};
+		*bytes_at += size;
+	}
+	return ESK_OK;
+}
+
+static esk_status apply_columns(esk_recorder *r, esk_stream *stream, const esk_ring_record *record,
+	const uint8_t *payload, uint64_t rows, const uint64_t *at, const esk_rows_layout *layout,
+	esk_error *err)
+{
+	uint64_t bytes_at = layout->strings_offset;
+	esk_status status = ESK_OK;
+	for (size_t c = 0; c < stream->column_count && status == ESK_OK; c++) {
+		esk_column_writer *writer = &stream->writers[c];
+		if (writer->strings) {
+			status = take_strings(
+				r, record, payload, payload + at[c], rows * writer->elements, &bytes_at, err);
+			if (status == ESK_OK)
+				status = esk_writer_append_strings(r, writer, r->strings, rows, err);
+		} else {
+			status = esk_writer_append(r, writer, payload + at[c], rows, err);
+		}
+		size_t valid = stream->valid_writer[c];
+		if (status == ESK_OK && valid != SIZE_MAX)
+			status = esk_writer_append(r, &stream->writers[valid],
+				payload + at[stream->column_count + c], rows, err);
+	}
+	return status;
+}
+
+#define INLINE_COLUMNS 64
+
+static esk_status apply_rows(esk_recorder *r, esk_stream *stream, const esk_ring_record *record,
+	const uint8_t *payload, esk_error *err)
+{
+	esk_rows_head head;
+	if (record->size_bytes < sizeof head)
+		return bad_record(r, record, "shorter than its head", err);
+	memcpy(&head, payload, sizeof head);
+	uint64_t inline_at[2 * INLINE_COLUMNS];
+	uint64_t *at = inline_at;
+	size_t n = stream->column_count;
+	if (n > INLINE_COLUMNS && (at = malloc(2 * n * sizeof *at)) == NULL)
+		return esk_fail_memory(err, 2 * n * sizeof *at, "offsets");
+	esk_rows_layout layout;
+	esk_status status;
+	if (head.rows == 0 || !esk_rows_layout_compute(stream, head.rows, at, at + n, &layout) ||
+		layout.total_bytes > record->size_bytes)
+		status = bad_record(r, record, "its rows do not fit it", err);
+	else
+		status = apply_columns(r, stream, record, payload, head.rows, at, &layout, err);
+	if (status == ESK_OK) {
+		stream->rows += head.rows;
+		r->replayed_rows += head.rows;
+	}
+	if (at != inline_at)
+		free(at);
+	return status;
+}
+
+/* Overwrite: copies the record out of harm's way; false if it was overwritten meanwhile. */
+static bool copy_out(esk_recorder *r, const esk_ring_record *record, esk_status *status, esk_error *err)
+{
+	if (record->size_bytes > r->bounce_bytes) {
+		void *grown = realloc(r->bounce, record->size_bytes);
+		if (grown == NULL) {
+			*status = esk_fail_memory(err, record->size_bytes, "a record");
+			return false;
+		}
+		r->bounce = grown;
+		r->bounce_bytes = record->size_bytes;
+	}
+	esk_ring_copy(r->bounce, record->payload, record->size_bytes);
+	return esk_ring_still_valid(r->ring, record);
+}
+
+static esk_status apply_record(esk_recorder *r, const esk_ring_record *record, esk_error *err)
+{
+	uint32_t streams = atomic_load_explicit(
+		&r->stream_count, memory_order_acquire); /* with the release in add_stream */
+	esk_stream *stream = record->stream < streams ? r->streams[record->stream] : NULL;
+	esk_status status = ESK_OK;
+	if (record->lost_before_records > 0)
+		note_lost(r, stream, record->lost_before_records, record->lost_before_bytes,
+			record->sequence - record->lost_before_records, 0);
+	const uint8_t *payload = record->payload;
+	if (r->options.policy == ESK_OVERWRITE) {
+		if (!copy_out(r, record, &status, err)) {
+			if (status == ESK_OK)
+				note_lost(r, stream, 1, record->size_bytes, record->sequence, 0);
+			return status;
+		}
+		payload = r->bounce;
+	}
+	if (record->kind != ESK_RECORD_ROWS || stream == NULL) {
+		note_lost(r, stream, 1, record->size_bytes, record->sequence, 1);
+		return ESK_OK;
+	}
+	status = apply_rows(r, stream, record, payload, err);
+	if (status == ESK_ECORRUPT) { /* of the record: it is counted, and recording goes on */
+		note_lost(r, stream, 1, record->size_bytes, record->sequence, 1);
+		return ESK_OK;
+	}
+	return status;
+}
+
+esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_bytes, esk_error *err)
+{
+	uint64_t bytes = 0;
+	esk_status status = ESK_OK;
+	while (bytes < max_bytes) {
+		esk_ring_record record;
+		bool found = false;
+		esk_error damage = {0};
+		if (esk_ring_read(r->ring, &record, &found, &damage) != ESK_OK) {
+			note_lost(r, NULL, 1, 0, r->drained_sequence + 1, 1);
+			esk_log(&r->logger, ESK_LOG_ERROR, "run \"%s\": %s", r->name, damage.message);
+			continue;
+		}
+		if (!found) { /* the cursor went past pads and abandoned records */
+			esk_ring_stats stats;
+			esk_ring_get_stats(r->ring, &stats);
+			r->drained_position =
+				esk_max_u64(r->drained_position, stats.head_position - stats.unread_bytes);
+			break;
+		}
+		status = apply_record(r, &record, err);
+		if (status != ESK_OK)
+			break;
+		r->drained_position = record.next_position;
+		r->drained_sequence = record.sequence;
+		r->replayed_records++;
+		bytes += record.next_position - record.position;
+	}
+	*ret_bytes = bytes;
+	return status;
+}
+
+/* ---- failure and retry (R5) ---- */
+
+void esk_drain_fail(esk_recorder *r, esk_status status, const esk_error *error)
+{
+	esk_commit_collect(r, true, NULL);
+	esk_assembler_reset(r);
+	if (r->file != NULL)
+		esk_h5_abandon(r->file);
+	r->file = NULL;
+	r->retry_at_ns = esk_monotonic_ns() + RETRY_NS;
+	pthread_mutex_lock(&r->lock);
+	bool first = !r->stalled || r->last_status != status;
+	r->last_status = status;
+	r->last_error = *error;
+	r->failures++;
+	r->begun_requests = r->requests; /* those who asked are told */
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+	r->stalled = true;
+	if (first)
+		esk_log(&r->logger, ESK_LOG_ERROR,
+			"run \"%s\": commit failed: %s; rows stay in the ring, trying again", r->name,
+			error->message);
+}
+
+/* Opens the segment again at its last commit and goes back to there in the ring. */
+static esk_status try_again(esk_recorder *r, esk_error *err)
+{
+	esk_status status = esk_segment_open_or_resume(r, err);
+	if (status != ESK_OK)
+		return status;
+	esk_ring_rewind(r->ring);
+	r->drained_position = r->released_position;
+	r->drained_sequence = r->head.sequence;
+	r->gaps_unwritten = r->gap_count;
+	if (r->head.ring_id != r->ring_id)
+		return esk_fail(
+			err, ESK_ECORRUPT, "%s was committed by another recorder meanwhile", r->file_path);
+	return esk_ring_skip_to(r->ring, r->head.sequence, err);
+}
+
+/* ---- requests ---- */
+
+static esk_status add_stream(esk_recorder *r, esk_stream *stream, esk_error *err)
+{
+	uint32_t count = atomic_load_explicit(
+		&r->stream_count, memory_order_relaxed); /* this thread alone writes it */
+	stream->id = count;
+	esk_status status = esk_segment_add_stream(r, stream, err);
+	if (status == ESK_OK)
+		status = esk_segment_list_stream(r, stream, err);
+	if (status != ESK_OK)
+		return status;
+	/* The commit has to cover its writers. A failure takes it out again: producers do not have it yet. */
+	r->streams[count] = stream;
+	atomic_store_explicit(
+		&r->stream_count, count + 1, memory_order_release); /* with every acquire of stream_count */
+	status = esk_commit_now(r, false, err);
+	if (status != ESK_OK) {
+		esk_assembler_reset(r);
+		atomic_store_explicit(&r->stream_count, count, memory_order_release);
+	}
+	return status;
+}
+
+/* A name in the file that a new stream would need. */
+static esk_status check_room(esk_recorder *r, const esk_stream *stream, esk_error *err)
+{
+	char path[2 * ESK_MAX_NAME + 16];
+	bool root = strcmp(stream->name, "/") == 0;
+	for (size_t c = 0; c < (root ? stream->column_count : 1); c++) {
+		esk_segment_column_path(
+			stream->name, root ? stream->columns[c].name : "", false, path, sizeof path);
+		path[root ? strlen(path) : strlen(stream->name)] = '\0';
+		if (esk_h5_exists(r->file, path))
+			return esk_fail(err, ESK_EEXIST, "%s has \"%s\" already: choose another name",
+				r->file_path, path);
+	}
+	return ESK_OK;
+}
+
+static esk_status carry_out(esk_recorder *r, esk_control *control, esk_error *err)
+{
+	if (r->file == NULL)
+		return esk_fail(err, r->last_status != ESK_OK ? r->last_status : ESK_EIO,
+			"run \"%s\" cannot write at present: %s", r->name, r->last_error.message);
+	if (control->kind == ESK_CONTROL_STREAM) {
+		esk_status status = check_room(r, control->stream, err);
+		return status == ESK_OK ? add_stream(r, control->stream, err) : status;
+	}
+	free(r->metadata);
+	r->metadata = control->metadata;
+	control->metadata = NULL;
+	r->metadata_dirty = true;
+	return ESK_OK;
+}
+
+/* Carries out every request; the segment's failure is the request's too. */
+static esk_status serve(esk_recorder *r, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	for (;;) {
+		pthread_mutex_lock(&r->lock);
+		esk_control *control = r->controls;
+		if (control != NULL)
+			r->controls = control->next;
+		pthread_mutex_unlock(&r->lock);
+		if (control == NULL || status != ESK_OK)
+			return status;
+		esk_error error = {0};
+		esk_status outcome = carry_out(r, control, &error);
+		bool segment_failed = outcome != ESK_OK && outcome != ESK_EEXIST && r->file != NULL &&
+				      control->kind == ESK_CONTROL_STREAM;
+		if (segment_failed) {
+			status = outcome;
+			if (err != NULL)
+				*err = error;
+			esk_drain_fail(r, outcome, &error);
+		}
+		pthread_mutex_lock(&r->lock);
+		control->status = outcome;
+		control->error = error;
+		control->done = true;
+		pthread_cond_broadcast(&r->changed);
+		pthread_mutex_unlock(&r->lock);
+	}
+}
+
+/* ---- the loop ---- */
+
+/* What others want, as of the beginning of a turn. */
+typedef struct wishes {
+	bool stop;
+	bool in_flight;
+	bool healthy;
+	uint64_t requests; /* to commit, not begun yet: up to this one; 0: none */
+	uint64_t position; /* where the ring's head was at the last of them */
+} wishes;
+
+static wishes look(esk_recorder *r)
+{
+	pthread_mutex_lock(&r->lock);
+	wishes w = {.stop = r->stop,
+		.in_flight = r->commit_in_flight,
+		.healthy = r->last_status == ESK_OK,
+		.requests = r->requests > r->begun_requests ? r->requests : 0,
+		.position = r->requested_position};
+	pthread_mutex_unlock(&r->lock);
+	return w;
+}
+
+static bool dirty(const esk_recorder *r)
+{
+	return r->drained_position != r->released_position || r->metadata_dirty || r->sink_pending ||
+	       r->gap_count > 0;
+}
+
+/* True if a commit should begin by itself. */
+static bool commit_due(esk_recorder *r)
+{
+	if (!dirty(r))
+		return false;
+	return r->drained_position - r->released_position >= esk_ring_capacity(r->ring) / 4 ||
+	       esk_h5_overlay_bytes(r->file) > ESK_OVERLAY_LIMIT_BYTES ||
+	       (r->options.commit_interval_ns != UINT64_MAX &&
+		       esk_monotonic_ns() - r->last_commit_begin_ns >= r->options.commit_interval_ns);
+}
+
+/* Begins a commit that serves requests up to `request` and hands it to the committer. */
+static esk_status start_commit(esk_recorder *r, uint64_t request, esk_error *err)
+{
+	pthread_mutex_lock(&r->lock);
+	r->begun_requests = esk_max_u64(r->begun_requests, request);
+	if (!dirty(r)) { /* everything is durable already */
+		r->served_requests = r->begun_requests;
+		pthread_cond_broadcast(&r->changed);
+		pthread_mutex_unlock(&r->lock);
+		return ESK_OK;
+	}
+	pthread_mutex_unlock(&r->lock);
+	esk_status status = esk_commit_begin(r, false, err);
+	if (status != ESK_OK)
+		return status;
+	pthread_mutex_lock(&r->lock);
+	r->commit_in_flight = true;
+	r->commit_returned = false;
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+	return ESK_OK;
+}
+
+static bool rotation_due(const esk_recorder *r)
+{
+	return r->options.segment_bytes > 0 && !r->sink_pending && r->sealed_name[0] == '\0' &&
+	       esk_h5_file_bytes(r->file) >= r->options.segment_bytes && r->drained_position > 0;
+}
+
+static esk_status rotate(esk_recorder *r, esk_error *err)
+{
+	esk_status status = esk_commit_now(r, false, err);
+	if (status != ESK_OK ||
+		r->sink_pending) /* the catalogue has to know the segment whole before it is sealed */
+		return status;
+	status = esk_segment_rotate(r, err);
+	return status == ESK_OK ? esk_commit_now(r, false, err) : status;
+}
+
+/* One turn. *ret_idle: nothing was read and nothing is waiting. */
+static esk_status turn(esk_recorder *r, const wishes *w, bool *ret_idle, esk_error *err)
+{
+	uint64_t bytes = 0;
+	esk_status status = esk_commit_collect(r, false, err);
+	if (status == ESK_OK)
+		status = esk_drain_read(r, READ_SLICE_BYTES, &bytes, err);
+	if (status == ESK_OK)
+		status = esk_assembler_write_encoded(r, false, err);
+	if (status == ESK_OK)
+		status = esk_h5_status(r->file, err);
+	*ret_idle = bytes == 0;
+	if (status != ESK_OK)
+		return status;
+	if (rotation_due(r))
+		return rotate(r, err);
+	if (w->in_flight)
+		return ESK_OK;
+	/* A request waits until what was appended before it is drained: up to the head it saw, or all that is
+	 * published. */
+	bool requested = w->requests != 0 && (bytes == 0 || r->drained_position >= w->position);
+	return requested || commit_due(r) ? start_commit(r, requested ? w->requests : 0, err) : ESK_OK;
+}
+
+static uint64_t idle_ns(const esk_recorder *r)
+{
+	if (r->file == NULL)
+		return RETRY_NS / 5;
+	if (r->drained_position == r->released_position || r->options.commit_interval_ns == UINT64_MAX)
+		return esk_min_u64(r->options.commit_interval_ns, 1000000000u);
+	uint64_t since = esk_monotonic_ns() - r->last_commit_begin_ns;
+	return since >= r->options.commit_interval_ns ? 1000000u : r->options.commit_interval_ns - since;
+}
+
+/* Drains what is left and commits for the last time. */
+static esk_status drain_to_end(esk_recorder *r, esk_error *err)
+{
+	esk_status status = r->file == NULL ? try_again(r, err) : ESK_OK;
+	for (uint64_t bytes = 1; bytes > 0 && status == ESK_OK;) {
+		status = esk_commit_collect(r, false, err);
+		if (status == ESK_OK)
+			status = esk_drain_read(r, READ_SLICE_BYTES, &bytes, err);
+	}
+	if (status == ESK_OK)
+		status = esk_commit_now(r, true, err);
+	return status;
+}
+
+void *esk_drain_main(void *arg)
+{
+	esk_recorder *r = arg;
+	for (;;) {
+		esk_error error = {0};
+		esk_status status = ESK_OK;
+		bool idle = true;
+		wishes w = look(r);
+		serve(r, NULL);
+		if (w.stop)
+			break;
+		if (r->file == NULL && (esk_monotonic_ns() >= r->retry_at_ns || w.requests != 0)) {
+			status = try_again(r, &error);
+			if (status == ESK_OK && r->stalled)
+				esk_log(&r->logger, ESK_LOG_INFO, "run \"%s\": the file is open again",
+					r->name);
+		}
+		if (status == ESK_OK && r->file != NULL) {
+			status = turn(r, &w, &idle, &error);
+			if (status == ESK_OK && w.healthy)
+				r->stalled = false;
+		}
+		if (status != ESK_OK) {
+			esk_drain_fail(r, status, &error);
+		}
+		if (idle)
+			esk_ring_drain_wait(r->ring, idle_ns(r));
+	}
+	esk_error error = {0};
+	esk_status status = drain_to_end(r, &error);
+	if (status != ESK_OK)
+		esk_drain_fail(r, status, &error);
+	return NULL;
+}

@@ -1,0 +1,309 @@
+/* What the files of src/record share. Who may touch what:
+ *
+ *   R1  ring cursor, segment handle, column writers, chunks: the drain thread only, or the opener before it
+ * starts the thread and the closer after it joined it. R2  everything under `lock` says so; it is held for a
+ * few instructions, never across I/O. R3  a by-reference span points into the ring; the ring is released only
+ * by a finished commit, and no commit begins before every chunk job is done and every span of an open chunk
+ * was copied (esk_assembler_own_spans). R4  the committer thread touches the segment through
+ * esk_h5_commit_finish only, and the frozen commit snapshot. R5  any failure of the segment leads to one
+ * place: esk_drain_fail. It abandons the segment; the retry opens it again at its last commit and reads the
+ * ring again from there. Recovery from a crash is the same path. */
+#ifndef ESK_RECORD_INTERNAL_H
+#define ESK_RECORD_INTERNAL_H
+
+#include "record/record.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define ESK_RECORD_ROWS 1u          /* kind of a ring record that holds rows */
+#define ESK_BY_REFERENCE_BYTES 4096 /* cells this large are compressed where they lie in the ring */
+#define ESK_INFLIGHT_BYTES (24ull << 20)
+#define ESK_OVERLAY_LIMIT_BYTES (16ull << 20)
+
+/* Head of a record's payload; column blocks follow, each padded to 8 bytes:
+ *   cells of column 0, 1, … (rows * cell bytes; variable strings: a u32 size each),
+ *   validity of each nullable column (rows bytes), the strings' bytes. */
+typedef struct esk_rows_head {
+	uint32_t rows;
+	uint32_t reserved;
+	uint64_t row;
+} esk_rows_head;
+
+typedef struct esk_chunk esk_chunk;
+typedef struct esk_column_writer esk_column_writer;
+
+/* One chunk of one column, from its first row until it is written. */
+struct esk_chunk {
+	esk_job job;
+	esk_column_writer *writer;
+	uint64_t index;
+	uint64_t rows;
+	uint64_t owned_bytes; /* valid bytes in buffer; spans come behind them */
+	uint8_t *buffer;      /* chunk_bytes; NULL until needed */
+	esk_span *spans;      /* by reference: [0] is for the buffer, [1 …] are in the ring */
+	uint32_t span_count;  /* in the ring */
+	void *out;            /* encoded */
+	size_t out_capacity;
+	size_t out_size;
+	uint32_t filter_mask;
+	esk_status status;
+	esk_error error;
+	esk_chunk *next;
+	atomic_bool done; /* release by the job, acquire by the drain thread: out_* and status are complete */
+};
+
+struct esk_column_writer {
+	esk_column column; /* of the dataset: for validity, a bool column of the same name with "_valid" */
+	uint64_t cell_bytes;
+	uint64_t elements; /* of a cell */
+	uint64_t chunk_rows;
+	uint64_t chunk_bytes;
+	bool by_reference;
+	bool strings;
+	esk_pipeline pipeline;
+	esk_h5_dataset *dataset;
+	esk_chunk *open; /* the chunk that takes rows; NULL for strings */
+	esk_chunk *free_chunks;
+	uint64_t rows;         /* in the live segment, drained */
+	uint64_t written_rows; /* extent that was set */
+	uint64_t partial_rows; /* rows of `open` that the last commit wrote */
+};
+
+struct esk_stream {
+	esk_recorder *recorder;
+	uint32_t id;
+	char name[ESK_MAX_NAME + 1];
+	esk_column *columns;
+	size_t column_count;
+	bool has_strings;
+
+	/* producers */
+	pthread_mutex_t producer; /* order of reservation is order of rows */
+	uint64_t next_row;
+	uint64_t row_bytes;   /* of one row without strings, roughly: for splitting */
+	uint64_t *cell_bytes; /* per column; strings: 4 * elements */
+	uint64_t *elements;
+	esk_ring_slot slot; /* of the one reservation, esk_stream_reserve */
+	void **reserved_cells;
+	uint8_t **reserved_valid;
+	bool reserved;
+
+	/* drain thread */
+	esk_column_writer *writers; /* column_count, then one for the validity of each nullable column */
+	size_t writer_count;
+	size_t *valid_writer; /* per column: index of its validity's writer, or SIZE_MAX */
+	uint64_t rows;        /* of the run, drained */
+	uint64_t first_row;   /* of the live segment */
+
+	/* under recorder->lock */
+	uint64_t committed_rows;
+};
+
+typedef struct esk_buffer {
+	void *data;
+	size_t capacity;
+} esk_buffer;
+
+#define ESK_BUFFER_CACHE 48
+#define ESK_MAX_STREAMS 1024
+
+typedef enum esk_control_kind { ESK_CONTROL_STREAM, ESK_CONTROL_METADATA } esk_control_kind;
+
+/* A request that the drain thread carries out for a caller who waits. Under recorder->lock. */
+typedef struct esk_control {
+	esk_control_kind kind;
+	esk_stream *stream;
+	char *metadata;
+	bool done;
+	esk_status status;
+	esk_error error;
+	struct esk_control *next;
+} esk_control;
+
+/* What a commit in flight will have made durable. */
+typedef struct esk_commit_snapshot {
+	uint64_t position; /* ring */
+	uint64_t sequence;
+	uint64_t request; /* requests up to this one are served by it */
+	uint64_t number;
+	uint64_t segment;
+	int64_t time_ns;
+	uint64_t started_ns;
+	uint64_t *stream_rows; /* of the run, per stream */
+	uint64_t *first_rows;
+	uint32_t stream_count;
+	uint64_t file_bytes;
+	char *metadata;
+	esk_gap *gaps;
+	size_t gap_count;
+	bool finished;
+} esk_commit_snapshot;
+
+struct esk_recorder {
+	/* constant after open */
+	const esk_os *os;
+	esk_logger logger;
+	esk_pool *pool;
+	char directory[ESK_PATH_BYTES];
+	char name[ESK_MAX_NAME + 1];
+	char file_path[ESK_PATH_BYTES];
+	char file_name[ESK_FILE_NAME_BYTES];
+	char lock_path[ESK_PATH_BYTES];
+	char link_path[ESK_PATH_BYTES];
+	char ring_path[ESK_PATH_BYTES];
+	uint64_t store_id;
+	esk_run_options options;
+	char codec[64];
+	esk_record_sink sink;
+	int lock_fd;
+	esk_ring *ring;
+	uint64_t ring_id;
+	bool recovering; /* replays an old ring; takes no rows */
+
+	/* drain thread (R1) */
+	esk_h5 *file;
+	esk_segment_head head;
+	uint64_t drained_position;
+	uint64_t drained_sequence;
+	uint64_t released_position;
+	uint64_t inflight_bytes;
+	esk_batch batch;
+	esk_chunk *encoded_first; /* submitted chunks in order */
+	esk_chunk *encoded_last;
+	esk_buffer buffers[ESK_BUFFER_CACHE];
+	uint32_t buffer_count;
+	void *bounce; /* overwrite: a record is copied, then checked */
+	size_t bounce_bytes;
+	esk_string *strings;
+	size_t strings_capacity;
+	esk_gap *gaps; /* not yet told to the sink */
+	size_t gap_count;
+	size_t gap_capacity;
+	size_t gaps_unwritten; /* last ones of them that the segment does not have yet */
+	esk_column_writer gap_writer;
+	char *metadata;
+	bool metadata_dirty;
+	bool sink_pending; /* the sink has not seen the last durable state */
+	uint64_t last_commit_begin_ns;
+	uint64_t retry_at_ns; /* monotonic; with file == NULL */
+	bool stalled;
+	uint64_t replayed_records;
+	uint64_t replayed_rows;
+	char sealed_name[ESK_FILE_NAME_BYTES]; /* of the segment that was sealed last, until the sink was
+						  told; else "" */
+	uint64_t sealed_bytes;
+
+	/* shared */
+	pthread_t drain_thread;
+	pthread_t committer_thread;
+	bool drain_started;
+	bool committer_started;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;               /* anything below changed */
+	esk_stream *streams[ESK_MAX_STREAMS]; /* append-only; an index below stream_count never changes */
+	_Atomic uint32_t stream_count; /* release after the stream is complete, acquire before it is used */
+	esk_control *controls;
+	bool stop;
+	bool committer_stop;
+	bool commit_in_flight; /* snapshot belongs to the committer */
+	bool commit_returned;  /* result is there for the drain thread */
+	esk_status commit_status;
+	esk_error commit_error;
+	bool commit_sink_failed;
+	esk_commit_snapshot snapshot;
+	uint64_t requests;           /* for a commit, counted */
+	uint64_t requested_position; /* head of the ring at the last of them */
+	uint64_t begun_requests;     /* those that a commit was begun for, or that were told of a failure */
+	uint64_t served_requests;    /* those whose commit is durable */
+	uint64_t committed_sequence;
+	uint64_t committed_number;
+	uint64_t committed_segment;
+	int64_t committed_ns;
+	uint64_t commit_duration_ns;
+	uint64_t failures;
+	esk_status last_status;
+	esk_error last_error;
+	uint64_t file_bytes;
+	uint64_t lost_records;
+	uint64_t lost_bytes;
+
+	uint64_t fork_count; /* of the process when it was opened */
+	atomic_bool closed;
+	struct esk_recorder *registry_next;
+};
+
+/* layout.c */
+typedef struct esk_rows_layout {
+	uint64_t strings_offset;
+	uint64_t total_bytes; /* without the strings' bytes */
+} esk_rows_layout;
+/* Offsets of column blocks and validity blocks (0 where there is none) for `rows` rows; arrays of
+ * column_count. False on overflow. */
+bool esk_rows_layout_compute(const esk_stream *stream, uint64_t rows, uint64_t *cells, uint64_t *valid,
+	esk_rows_layout *ret_layout);
+
+/* stream.c */
+esk_status esk_stream_create(esk_recorder *recorder, const char *name, const esk_column *columns,
+	size_t column_count, esk_stream **ret_stream, esk_error *err);
+void esk_stream_destroy(esk_stream *stream);
+
+/* assembler.c: drain thread */
+esk_status esk_writer_init(esk_column_writer *writer, const esk_column *column, const char *default_codec,
+	uint64_t chunk_target_bytes, bool may_reference, esk_error *err);
+void esk_writer_clear(esk_column_writer *writer);
+/* Forgets open chunk and dataset (the segment was abandoned). No job may be in flight. */
+void esk_writer_reset(esk_column_writer *writer);
+/* Takes the rows that the segment has: loads the last partial chunk. */
+esk_status esk_writer_attach(
+	esk_recorder *r, esk_column_writer *writer, esk_h5_dataset *dataset, esk_error *err);
+esk_status esk_writer_append(
+	esk_recorder *r, esk_column_writer *writer, const void *cells, uint64_t rows, esk_error *err);
+esk_status esk_writer_append_strings(
+	esk_recorder *r, esk_column_writer *writer, const esk_string *strings, uint64_t rows, esk_error *err);
+/* Writes chunks whose jobs are done, oldest first; `all` waits for the rest too. */
+esk_status esk_assembler_write_encoded(esk_recorder *r, bool all, esk_error *err);
+/* Encodes and writes every open chunk that has rows the file lacks; sets extents. All columns of all streams.
+ */
+esk_status esk_assembler_write_partials(esk_recorder *r, esk_error *err);
+/* Copies spans of open chunks out of the ring (R3). */
+esk_status esk_assembler_own_spans(esk_recorder *r, esk_error *err);
+/* After a failure: waits for jobs, drops every chunk. */
+void esk_assembler_reset(esk_recorder *r);
+void *esk_buffer_take(esk_recorder *r, size_t bytes, size_t *ret_capacity);
+void esk_buffer_give(esk_recorder *r, void *data, size_t capacity);
+
+/* segment.c: drain thread */
+esk_status esk_segment_create(esk_recorder *r, uint64_t number, esk_error *err);
+/* Opens the live file after a crash or failure (journal recovery), reads streams, attaches writers. */
+esk_status esk_segment_open(esk_recorder *r, esk_error *err);
+esk_status esk_segment_add_stream(esk_recorder *r, esk_stream *stream, esk_error *err);
+esk_status esk_segment_write_state(
+	esk_recorder *r, uint64_t commit, uint64_t sequence, int64_t time_ns, esk_error *err);
+/* Lists the streams, and `added` behind them, in the segment's root. */
+esk_status esk_segment_list_stream(esk_recorder *r, const esk_stream *added, esk_error *err);
+/* True if the run has a file, live or sealed. */
+bool esk_segment_any(esk_recorder *r);
+/* Opens the live segment, or makes the next one where a crash fell between sealing and making. */
+esk_status esk_segment_open_or_resume(esk_recorder *r, esk_error *err);
+esk_status esk_segment_rotate(esk_recorder *r, esk_error *err);
+/* Adds gaps that are not in the file yet. */
+esk_status esk_segment_write_gaps(esk_recorder *r, esk_error *err);
+
+/* commit.c */
+esk_status esk_commit_begin(esk_recorder *r, bool finished, esk_error *err); /* drain thread */
+esk_status esk_commit_finish(esk_recorder *r, esk_error *err); /* either: durable, sink, release */
+esk_status esk_commit_now(esk_recorder *r, bool finished, esk_error *err); /* drain thread: both halves */
+/* Takes the committer's result, if there is one; `wait`: waits for a commit in flight. */
+esk_status esk_commit_collect(esk_recorder *r, bool wait, esk_error *err);
+void *esk_committer_main(void *arg);
+void esk_commit_snapshot_clear(esk_commit_snapshot *snapshot);
+
+/* drain.c */
+void *esk_drain_main(void *arg);
+/* Reads published records, about max_bytes of them; *ret_bytes says how much there was. */
+esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_bytes, esk_error *err);
+void esk_drain_fail(esk_recorder *r, esk_status status, const esk_error *error);
+void esk_drain_add_gap(esk_recorder *r, const esk_gap *gap);
+
+#endif

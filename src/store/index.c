@@ -1,0 +1,447 @@
+/* Files -> catalogue: after a crash, for files that others put there, and for reindex. The files are the
+ * truth. */
+#include "store/internal.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+esk_status esk_metadata_check(const char *json, esk_error *err)
+{
+	json_error_t why;
+	if (json == NULL)
+		return esk_fail(err, ESK_EINVAL, "metadata is NULL: expected a JSON object");
+	json_t *value = json_loads(json, 0, &why);
+	if (value == NULL)
+		return esk_fail(
+			err, ESK_EINVAL, "metadata, line %d column %d: %s", why.line, why.column, why.text);
+	bool object = json_is_object(value);
+	json_decref(value);
+	return object ? ESK_OK : esk_fail(err, ESK_EINVAL, "metadata is no JSON object: \"%.60s\"", json);
+}
+
+static bool is_h5_name(const char *name)
+{
+	size_t size = strlen(name);
+	return size > 3 && size < ESK_FILE_NAME_BYTES && name[0] != '.' &&
+	       strcmp(name + size - 3, ".h5") == 0;
+}
+
+/* ---- reading one file ---- */
+
+static esk_status read_gaps(esk_h5 *h5, esk_pool *pool, esk_index_file *file, esk_error *err)
+{
+	esk_h5_dataset *dataset;
+	if (!esk_h5_exists(h5, ESK_GAPS_PATH))
+		return ESK_OK;
+	esk_status status = esk_h5_dataset_open(h5, ESK_GAPS_PATH, &dataset, err);
+	if (status != ESK_OK)
+		return status;
+	const esk_h5_info *info = esk_h5_dataset_info(dataset);
+	if (info->column.dtype.kind != ESK_U64 || esk_column_cell_bytes(&info->column) != sizeof(esk_gap))
+		return esk_fail(
+			err, ESK_ECORRUPT, "%s: /" ESK_GAPS_PATH " is no list of gaps", esk_h5_path(h5));
+	if (info->rows == 0)
+		return ESK_OK;
+	esk_gap *gaps = calloc(info->rows, sizeof *gaps);
+	if (gaps == NULL)
+		return esk_fail_memory(err, info->rows * sizeof *gaps, "gaps");
+	esk_h5_rows piece = {.row = 0, .count = info->rows, .out = gaps};
+	status = esk_h5_read_rows(dataset, pool, &piece, 1, err);
+	if (status != ESK_OK) {
+		free(gaps);
+		return status;
+	}
+	file->gaps = gaps;
+	file->gap_count = info->rows;
+	return ESK_OK;
+}
+
+static esk_status visit_foreign(void *arg, esk_h5_dataset *dataset, esk_error *err)
+{
+	esk_index_file *file = arg;
+	const esk_h5_info *info = esk_h5_dataset_info(dataset);
+	if (!info->readable || info->scalar || strncmp(info->path, ".esker/", 7) == 0)
+		return ESK_OK;
+	/* Each dataset of a foreign file is a stream of one column in its group. */
+	const char *slash = strrchr(info->path, '/');
+	size_t group = slash != NULL ? (size_t)(slash - info->path) : 0;
+	esk_segment_stream *grown = realloc(file->streams, (file->stream_count + 1) * sizeof *grown);
+	if (grown == NULL)
+		return esk_fail_memory(err, sizeof *grown, "streams");
+	file->streams = grown;
+	esk_segment_stream *stream = &grown[file->stream_count];
+	*stream = (esk_segment_stream){
+		.stream = (uint32_t)file->stream_count, .rows = info->rows, .column_count = 1};
+	snprintf(stream->name, sizeof stream->name, "%.*s", (int)esk_min_u64(group, ESK_MAX_NAME),
+		group > 0 ? info->path : "/");
+	if (group == 0)
+		strcpy(stream->name, "/");
+	stream->columns = calloc(1, sizeof *stream->columns);
+	if (stream->columns == NULL)
+		return esk_fail_memory(err, sizeof *stream->columns, "columns");
+	*stream->columns = info->column;
+	file->stream_count++;
+	return ESK_OK;
+}
+
+static esk_status read_file(
+	const esk_os *os, esk_pool *pool, const char *path, esk_index_file *file, esk_error *err)
+{
+	esk_h5 *h5;
+	struct stat st;
+	if (stat(path, &st) == 0) {
+		file->bytes = (uint64_t)st.st_size;
+		file->head.created_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+		file->head.commit_ns = file->head.created_ns;
+	}
+	esk_status status = esk_h5_open_read(os, path, &h5, err);
+	if (status != ESK_OK)
+		return status;
+	esk_segment_head head;
+	status = esk_segment_read_head(h5, &head, err);
+	if (status == ESK_OK) {
+		file->head = head;
+		file->foreign = false;
+		status = esk_segment_read_streams(h5, &file->streams, &file->stream_count, err);
+		if (status == ESK_OK)
+			status = esk_h5_get_text(h5, "/", "metadata", &file->metadata, err);
+		if (status == ESK_ENOTFOUND)
+			status = ESK_OK;
+		if (status == ESK_OK)
+			status = read_gaps(h5, pool, file, err);
+	} else if (status == ESK_ENOTFOUND) {
+		status = esk_h5_visit(h5, visit_foreign, file, err);
+	}
+	esk_h5_close(h5, NULL);
+	return status;
+}
+
+/* ---- scanning ---- */
+
+static int compare_files(const void *left, const void *right)
+{
+	const esk_index_file *a = left, *b = right;
+	int order = strcmp(a->head.run, b->head.run);
+	if (order == 0)
+		order = a->foreign - b->foreign;
+	return order != 0 ? order : (a->head.number > b->head.number) - (a->head.number < b->head.number);
+}
+
+void esk_index_free(esk_index_file *files, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free(files[i].metadata);
+		free(files[i].gaps);
+		esk_segment_streams_free(files[i].streams, files[i].stream_count);
+	}
+	free(files);
+}
+
+esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run,
+	esk_index_file **ret_files, size_t *ret_count, esk_error *err)
+{
+	esk_index_file *files = NULL;
+	size_t count = 0;
+	esk_pool *pool = NULL;
+	esk_status status = esk_pool_create(1, 8, &pool, err);
+	if (status != ESK_OK)
+		return status;
+	DIR *dir = opendir(directory);
+	if (dir == NULL)
+		status = esk_fail(err, ESK_ENOTFOUND, "cannot list %s", directory);
+	for (struct dirent *entry; status == ESK_OK && (entry = readdir(dir)) != NULL;) {
+		char path[ESK_PATH_BYTES];
+		size_t prefix = run != NULL ? strlen(run) : 0;
+		if (!is_h5_name(entry->d_name) || (run != NULL && strncmp(entry->d_name, run, prefix) != 0) ||
+			!esk_store_file_path(directory, entry->d_name, path))
+			continue;
+		esk_index_file *grown = realloc(files, (count + 1) * sizeof *grown);
+		if (grown == NULL) {
+			status = esk_fail_memory(err, (count + 1) * sizeof *grown, "the list of files");
+			break;
+		}
+		files = grown;
+		esk_index_file *file = &files[count++];
+		*file = (esk_index_file){.foreign = true};
+		snprintf(file->name, sizeof file->name, "%s", entry->d_name);
+		snprintf(file->head.run, sizeof file->head.run, "%.*s",
+			(int)esk_min_u64(strlen(entry->d_name) - 3, ESK_MAX_NAME), entry->d_name);
+		file->status = read_file(os, pool, path, file, &file->error);
+		if (run != NULL && strcmp(file->head.run, run) != 0) {
+			esk_index_file other = *file;
+			count--;
+			free(other.metadata);
+			free(other.gaps);
+			esk_segment_streams_free(other.streams, other.stream_count);
+		}
+	}
+	if (dir != NULL)
+		closedir(dir);
+	esk_pool_destroy(pool);
+	if (status != ESK_OK) {
+		esk_index_free(files, count);
+		return status;
+	}
+	if (count > 0)
+		qsort(files, count, sizeof *files, compare_files);
+	*ret_files = files;
+	*ret_count = count;
+	return ESK_OK;
+}
+
+/* ---- putting ---- */
+
+static esk_status put_file(
+	esk_catalog *catalog, int64_t id, const esk_index_file *file, bool last, esk_error *err)
+{
+	esk_segment_record segment = {.number = file->head.number,
+		.sealed = !last,
+		.created_ns = file->head.created_ns,
+		.sealed_ns = last ? 0 : file->head.commit_ns,
+		.bytes = file->bytes};
+	snprintf(segment.file, sizeof segment.file, "%s", file->name);
+	esk_status status = esk_catalog_put_segment(catalog, id, &segment, err);
+	for (size_t i = 0; i < file->stream_count && status == ESK_OK; i++) {
+		const esk_segment_stream *s = &file->streams[i];
+		status = esk_catalog_put_stream(
+			catalog, id, s->stream, s->name, s->columns, s->column_count, err);
+		if (status == ESK_OK)
+			status = esk_catalog_put_extent(
+				catalog, id, s->stream, file->head.number, s->first_row, s->rows, err);
+	}
+	for (size_t i = 0; i < file->gap_count && status == ESK_OK; i++) {
+		const esk_gap *g = &file->gaps[i];
+		esk_gap_record gap = {.stream = (int64_t)g->stream,
+			.row = g->row,
+			.records = g->records,
+			.rows = g->rows,
+			.bytes = g->bytes,
+			.first_sequence = g->first_sequence,
+			.last_sequence = g->last_sequence,
+			.time_ns = (int64_t)g->time_ns,
+			.cause = g->cause == 0 ? ESK_GAP_OVERWRITTEN : ESK_GAP_DAMAGED};
+		status = esk_catalog_put_gap(catalog, id, &gap, err);
+	}
+	return status;
+}
+
+esk_status esk_index_put(esk_catalog *catalog, const esk_index_file *files, size_t count, esk_error *err)
+{
+	const esk_index_file *first = &files[0], *last = &files[count - 1];
+	esk_run_record record = {.state = last->foreign ? ESK_RUN_FOREIGN : ESK_RUN_FINISHED,
+		.created_ns = first->head.created_ns,
+		.updated_ns = last->head.commit_ns,
+		.commit = last->head.commit,
+		.sequence = last->head.sequence,
+		.ring_id = last->head.ring_id,
+		.metadata = last->metadata};
+	snprintf(record.name, sizeof record.name, "%s", first->head.run);
+	for (size_t f = 0; f < count; f++)
+		for (size_t s = 0; s < files[f].stream_count; s++)
+			record.rows += files[f].streams[s].rows;
+	char empty[] = "{}";
+	if (record.metadata == NULL)
+		record.metadata = empty;
+	esk_status status = esk_catalog_begin(catalog, err);
+	if (status != ESK_OK)
+		return status;
+	status = esk_catalog_delete_run(catalog, record.name, err);
+	if (status == ESK_ENOTFOUND)
+		status = ESK_OK;
+	if (status == ESK_OK)
+		status = esk_catalog_put_run(catalog, &record, err);
+	for (size_t f = 0; f < count && status == ESK_OK; f++)
+		status = put_file(catalog, record.id, &files[f], f + 1 == count, err);
+	if (status == ESK_OK)
+		status = esk_catalog_commit(catalog, err);
+	if (status != ESK_OK)
+		esk_catalog_rollback(catalog);
+	return status;
+}
+
+/* ---- reconciling an opened store ---- */
+
+typedef struct known_runs {
+	esk_store *store;
+	char (*suspects)[ESK_MAX_NAME + 1]; /* runs that may need recovery */
+	size_t suspect_count;
+	char (*files)[ESK_FILE_NAME_BYTES]; /* files that the catalogue knows */
+	size_t file_count;
+} known_runs;
+
+static esk_status add_suspect(known_runs *k, const char *run, size_t size, esk_error *err)
+{
+	for (size_t i = 0; i < k->suspect_count; i++)
+		if (strlen(k->suspects[i]) == size && strncmp(k->suspects[i], run, size) == 0)
+			return ESK_OK;
+	void *grown = realloc(k->suspects, (k->suspect_count + 1) * sizeof *k->suspects);
+	if (grown == NULL || size > ESK_MAX_NAME) {
+		k->suspects = grown != NULL ? grown : k->suspects;
+		return grown == NULL ? esk_fail_memory(err, size, "runs") : ESK_OK;
+	}
+	k->suspects = grown;
+	snprintf(k->suspects[k->suspect_count++], ESK_MAX_NAME + 1, "%.*s", (int)size, run);
+	return ESK_OK;
+}
+
+static esk_status visit_known(void *arg, const esk_run_record *record, esk_error *err)
+{
+	known_runs *k = arg;
+	return record->state == ESK_RUN_RECORDING ? add_suspect(k, record->name, strlen(record->name), err)
+						  : ESK_OK;
+}
+
+static esk_status collect_files(known_runs *k, esk_error *err)
+{
+	esk_query *query;
+	char database[ESK_PATH_BYTES];
+	bool row = false;
+	esk_store_catalog_path(k->store->path, database);
+	esk_status status = esk_catalog_query(database, "SELECT file FROM segments", &query, err);
+	if (status != ESK_OK)
+		return status;
+	size_t capacity = 0;
+	while ((status = esk_query_step(query, &row, err)) == ESK_OK && row) {
+		if (k->file_count == capacity) {
+			capacity = capacity == 0 ? 64 : 2 * capacity;
+			void *grown = realloc(k->files, capacity * sizeof *k->files);
+			if (grown == NULL) {
+				status = esk_fail_memory(err, capacity * sizeof *k->files, "files");
+				break;
+			}
+			k->files = grown;
+		}
+		snprintf(
+			k->files[k->file_count++], ESK_FILE_NAME_BYTES, "%s", esk_query_value(query, 0).data);
+	}
+	esk_query_close(query);
+	if (k->file_count > 0)
+		qsort(k->files, k->file_count, sizeof *k->files, (int (*)(const void *, const void *))strcmp);
+	return status;
+}
+
+/* Adds runs by what lies in `directory`: names that end in `suffix`; `unknown_only`: and that the catalogue
+ * does not know. */
+static esk_status collect_suspects(
+	known_runs *k, const char *directory, const char *suffix, bool unknown_only, esk_error *err)
+{
+	DIR *dir = opendir(directory);
+	if (dir == NULL)
+		return ESK_OK;
+	esk_status status = ESK_OK;
+	size_t tail = strlen(suffix);
+	for (struct dirent *entry; status == ESK_OK && (entry = readdir(dir)) != NULL;) {
+		size_t size = strlen(entry->d_name);
+		char path[ESK_PATH_BYTES];
+		esk_h5 *h5;
+		esk_segment_head head;
+		if (size <= tail || entry->d_name[0] == '.' ||
+			strcmp(entry->d_name + size - tail, suffix) != 0)
+			continue;
+		if (!unknown_only) {
+			status = add_suspect(k, entry->d_name, size - tail, err);
+			continue;
+		}
+		if (k->file_count > 0 && bsearch(entry->d_name, k->files, k->file_count, sizeof *k->files,
+						 (int (*)(const void *, const void *))strcmp) != NULL)
+			continue;
+		/* A sealed segment's run is in its head; a foreign file is a run by its own name. */
+		if (esk_store_file_path(directory, entry->d_name, path) &&
+			esk_h5_open_read(k->store->environment.os, path, &h5, NULL) == ESK_OK) {
+			bool ours = esk_segment_read_head(h5, &head, NULL) == ESK_OK;
+			esk_h5_close(h5, NULL);
+			status = ours ? add_suspect(k, head.run, strlen(head.run), err)
+				      : add_suspect(k, entry->d_name, size - tail, err);
+		} else {
+			status = add_suspect(k, entry->d_name, size - tail, err);
+		}
+	}
+	closedir(dir);
+	return status;
+}
+
+static bool has_esker_file(const esk_index_file *files, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!files[i].foreign || files[i].status != ESK_OK)
+			return true;
+	return false;
+}
+
+/* Recovers one run if nobody records it, and puts what its files say. */
+static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
+{
+	esk_recorder_options options = {.os = store->environment.os,
+		.logger = store->logger,
+		.pool = store->pool,
+		.directory = store->path,
+		.name = run,
+		.store_id = store->id,
+		.run = ESK_RUN_OPTIONS_INIT};
+	char live[ESK_PATH_BYTES], name[ESK_FILE_NAME_BYTES];
+	esk_index_file *files;
+	size_t count;
+	esk_error why = {0};
+	bool recovered = false;
+	snprintf(name, sizeof name, "%s.h5", run);
+	if (esk_name_check(run, "run", &why) != ESK_OK || !esk_store_file_path(store->path, name, live)) {
+		esk_log(&store->logger, ESK_LOG_WARNING, "%s/%s is not catalogued: %s", store->path, name,
+			why.message);
+		return ESK_OK;
+	}
+	esk_status status = esk_index_scan(store->environment.os, store->path, run, &files, &count, err);
+	if (status != ESK_OK)
+		return status;
+	bool ours = has_esker_file(files, count) || count == 0;
+	if (ours)
+		status = esk_recorder_recover(&options, &recovered, &why);
+	if (status == ESK_EBUSY) { /* being recorded */
+		esk_index_free(files, count);
+		return ESK_OK;
+	}
+	if (status != ESK_OK) {
+		esk_log(&store->logger, ESK_LOG_ERROR, "run \"%s\" could not be recovered: %s", run,
+			why.message);
+		status = ESK_OK;
+	} else if (recovered) {
+		esk_log(&store->logger, ESK_LOG_INFO, "run \"%s\" was recovered", run);
+	}
+	esk_index_free(files, count);
+	status = esk_index_scan(store->environment.os, store->path, run, &files, &count, err);
+	if (status == ESK_OK && count > 0)
+		status = esk_index_put(store->catalog, files, count, err);
+	else if (status == ESK_OK &&
+		 (status = esk_catalog_delete_run(store->catalog, run, err)) == ESK_ENOTFOUND)
+		status = ESK_OK;
+	for (size_t i = 0; status == ESK_OK && i < count; i++)
+		if (files[i].status != ESK_OK)
+			esk_log(&store->logger, ESK_LOG_ERROR, "%s cannot be read: %s", files[i].name,
+				files[i].error.message);
+	if (status == ESK_OK)
+		esk_index_free(files, count);
+	return status;
+}
+
+esk_status esk_store_reconcile(esk_store *store, esk_error *err)
+{
+	known_runs k = {.store = store};
+	char spool[ESK_PATH_BYTES];
+	esk_status status = esk_catalog_visit_runs(store->catalog, visit_known, &k, err);
+	if (status == ESK_OK)
+		status = collect_files(&k, err);
+	if (status == ESK_OK && esk_store_file_path(store->path, "spool", spool))
+		status = collect_suspects(&k, spool, ".ring", false, err);
+	if (status == ESK_OK)
+		status = collect_suspects(&k, store->path, ".h5-journal", false, err);
+	if (status == ESK_OK)
+		status = collect_suspects(&k, store->path, ".h5", true, err);
+	for (size_t i = 0; i < k.suspect_count && status == ESK_OK; i++)
+		status = settle_run(store, k.suspects[i], err);
+	free(k.suspects);
+	free(k.files);
+	return status;
+}

@@ -1,0 +1,86 @@
+/* The handles of src/store. */
+#ifndef ESK_STORE_INTERNAL_H
+#define ESK_STORE_INTERNAL_H
+
+#include "store/store.h"
+
+#include <pthread.h>
+
+#define ESK_RESOLVE_READERS 16 /* runs that esk_store_resolve keeps open */
+
+struct esk_run {
+	esk_store *store;
+	esk_recorder *recorder;
+	int64_t id;           /* in the catalogue; 0 until it was put. Sink only */
+	uint32_t streams_put; /* sink only */
+	int64_t created_ns;
+	esk_run *next;
+};
+
+struct esk_store {
+	char path[ESK_PATH_BYTES];
+	esk_store_environment environment;
+	esk_logger logger;
+	esk_pool *pool;
+	bool read_only;
+	uint64_t id;
+	pthread_mutex_t lock; /* of everything below */
+	esk_catalog *catalog;
+	uint64_t fork_count; /* when catalog was opened */
+	esk_run *runs;
+	esk_reader *readers[ESK_RESOLVE_READERS]; /* most recently used first */
+};
+
+/* ESK_OK if `json` is an object. */
+esk_status esk_metadata_check(const char *json, esk_error *err);
+
+/* One segment of a reader. */
+typedef struct esk_reader_segment {
+	uint64_t number;
+	char path[ESK_PATH_BYTES];
+	bool sealed;
+	esk_h5 *file;
+} esk_reader_segment;
+
+/* Rows [first_row, first_row + rows) of a dataset are in one segment. */
+typedef struct esk_dataset_part {
+	uint64_t first_row;
+	uint64_t rows;
+	esk_h5_dataset *data;
+	esk_h5_dataset *valid; /* NULL: not nullable */
+} esk_dataset_part;
+
+struct esk_dataset {
+	esk_reader *reader;
+	char path[2 * ESK_MAX_NAME + ESK_MAX_PATH];
+	esk_column column;
+	bool scalar;
+	bool readable;
+	uint64_t rows;
+	uint64_t cell_bytes;
+	esk_dataset_part *parts;
+	size_t part_count;
+};
+
+struct esk_reader {
+	esk_store *store; /* NULL: one file */
+	const esk_os *os;
+	esk_pool *pool;
+	bool owns_pool;
+	char name[ESK_MAX_NAME + 1];
+	char path[ESK_PATH_BYTES]; /* of the one file */
+	pthread_rwlock_t lock;     /* reads share it, refresh has it alone */
+	uint64_t fork_count;
+	esk_reader_segment *segments;
+	size_t segment_count;
+	esk_dataset **datasets; /* never shrinks while open: datasets are borrowed */
+	size_t dataset_count;
+	char *metadata;
+	uint64_t references; /* of the store's resolve cache; under the store's lock */
+};
+
+/* Reads pieces of rows of the dataset; refreshes and tries again where the writer moved a chunk. */
+esk_status esk_dataset_read_pieces(
+	esk_dataset *dataset, const esk_h5_rows *pieces, size_t piece_count, esk_error *err);
+
+#endif

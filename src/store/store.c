@@ -1,0 +1,395 @@
+/* Opening and closing stores and runs; what a commit tells the catalogue. */
+#include "store/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STORE_FORMAT "1"
+#define POOL_QUEUE_JOBS 64
+
+void esk_store_catalog_path(const char *store_path, char ret_path[ESK_PATH_BYTES])
+{
+	snprintf(ret_path, ESK_PATH_BYTES, "%s/esker.db", store_path);
+}
+
+bool esk_store_file_path(const char *store_path, const char *file, char ret_path[ESK_PATH_BYTES])
+{
+	return snprintf(ret_path, ESK_PATH_BYTES, "%s/%s", store_path, file) < ESK_PATH_BYTES;
+}
+
+/* ---- creating ---- */
+
+esk_status esk_store_create_in(const esk_store_environment *environment, const char *path, esk_error *err)
+{
+	char database[ESK_PATH_BYTES], spool[ESK_PATH_BYTES], id[32];
+	if (path == NULL || *path == '\0' || strlen(path) > ESK_PATH_BYTES - 512)
+		return esk_fail(err, ESK_EINVAL, "the path of a store is empty or too long");
+	esk_store_catalog_path(path, database);
+	if (esk_os_exists(database))
+		return esk_fail(err, ESK_EEXIST, "%s is a store already", path);
+	snprintf(spool, sizeof spool, "%s/spool", path);
+	esk_status status = esk_os_mkdir(environment->os, path, err);
+	if (status == ESK_OK)
+		status = esk_os_mkdir(environment->os, spool, err);
+	esk_catalog *catalog = NULL;
+	if (status == ESK_OK)
+		status = esk_catalog_open(
+			database, ESK_CATALOG_CREATE, environment->sqlite_vfs, &catalog, err);
+	if (status != ESK_OK)
+		return status;
+	snprintf(id, sizeof id, "%" PRIu64, esk_random_u64());
+	status = esk_catalog_set_fact(catalog, "store_id", id, err);
+	if (status == ESK_OK)
+		status = esk_catalog_set_fact(catalog, "format", STORE_FORMAT, err);
+	esk_catalog_close(catalog);
+	if (status == ESK_OK)
+		status = esk_os_sync_parent(environment->os, database, err);
+	return status == ESK_OK ? esk_os_sync_parent(environment->os, path, err) : status;
+}
+
+/* ---- opening ---- */
+
+static esk_status read_facts(esk_store *store, esk_error *err)
+{
+	char *id = NULL, *format = NULL;
+	esk_status status = esk_catalog_get_fact(store->catalog, "store_id", &id, err);
+	if (status == ESK_OK)
+		status = esk_catalog_get_fact(store->catalog, "format", &format, err);
+	if (status == ESK_OK && strcmp(format, STORE_FORMAT) != 0)
+		status = esk_fail(err, ESK_EVERSION, "%s has store format %s; this Esker knows %s",
+			store->path, format, STORE_FORMAT);
+	if (status == ESK_OK)
+		store->id = strtoull(id, NULL, 10);
+	else if (status == ESK_ENOTFOUND)
+		status = esk_fail(err, ESK_ECORRUPT, "%s: the catalogue lacks its facts; run `esker reindex`",
+			store->path);
+	free(id);
+	free(format);
+	return status;
+}
+
+esk_status esk_store_open_in(const esk_store_environment *environment, const char *path,
+	const esk_store_options *options, esk_store **ret_store, esk_error *err)
+{
+	char database[ESK_PATH_BYTES], spool[ESK_PATH_BYTES];
+	esk_store_options defaults = ESK_STORE_OPTIONS_INIT;
+	if (options != NULL)
+		memcpy(&defaults, options,
+			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
+	if (path == NULL || *path == '\0' || strlen(path) > ESK_PATH_BYTES - 512)
+		return esk_fail(err, ESK_EINVAL, "the path of a store is empty or too long");
+	esk_store_catalog_path(path, database);
+	if (!esk_os_exists(database))
+		return esk_fail(err, ESK_ENOTFOUND,
+			"%s is no store (no esker.db in it): make one with `esker init %s`", path, path);
+	esk_store *store = calloc(1, sizeof *store);
+	if (store == NULL)
+		return esk_fail_memory(err, sizeof *store, "a store");
+	pthread_mutex_init(&store->lock, NULL);
+	store->environment = *environment;
+	store->logger = (esk_logger){defaults.log, defaults.log_arg};
+	store->read_only = defaults.read_only;
+	store->fork_count = esk_os_fork_count();
+	esk_status status = ESK_OK;
+	if (realpath(path, store->path) == NULL)
+		status = esk_fail(err, ESK_ENOTFOUND, "cannot find %s", path);
+	if (status == ESK_OK)
+		status = esk_pool_create(defaults.codec_threads, POOL_QUEUE_JOBS, &store->pool, err);
+	if (status == ESK_OK)
+		status = esk_catalog_open(database, store->read_only ? ESK_CATALOG_READ : ESK_CATALOG_WRITE,
+			environment->sqlite_vfs, &store->catalog, err);
+	if (status == ESK_OK)
+		status = read_facts(store, err);
+	if (status == ESK_OK && !store->read_only) {
+		snprintf(spool, sizeof spool, "%s/spool", store->path);
+		status = esk_os_mkdir(environment->os, spool, err);
+		if (status == ESK_OK)
+			status = esk_store_reconcile(store, err);
+	}
+	if (status != ESK_OK) {
+		esk_store_close(store, NULL);
+		return status;
+	}
+	*ret_store = store;
+	return ESK_OK;
+}
+
+esk_status esk_store_catalog(esk_store *store, esk_catalog **ret_catalog, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	if (store->fork_count != esk_os_fork_count()) { /* a child: SQLite's connection stays the parent's */
+		char database[ESK_PATH_BYTES];
+		pthread_mutex_init(&store->lock, NULL);
+		esk_store_catalog_path(store->path, database);
+		status = esk_catalog_open(
+			database, ESK_CATALOG_READ, store->environment.sqlite_vfs, &store->catalog, err);
+		if (status != ESK_OK)
+			return status;
+		store->fork_count = esk_os_fork_count();
+		store->read_only = true;
+		store->runs = NULL;
+	}
+	*ret_catalog = store->catalog;
+	return status;
+}
+
+esk_status esk_store_close(esk_store *store, esk_error *err)
+{
+	if (store == NULL)
+		return ESK_OK;
+	esk_status status = ESK_OK;
+	bool inherited = store->fork_count != esk_os_fork_count();
+	while (store->runs != NULL && !inherited) {
+		esk_status closed = esk_run_close(store->runs, status == ESK_OK ? err : NULL);
+		status = status == ESK_OK ? closed : status;
+	}
+	for (size_t i = 0; i < ESK_RESOLVE_READERS; i++)
+		esk_reader_close(store->readers[i]);
+	if (!inherited)
+		esk_catalog_close(store->catalog);
+	esk_pool_destroy(store->pool);
+	pthread_mutex_destroy(&store->lock);
+	free(store);
+	return status;
+}
+
+const char *esk_store_path(const esk_store *store)
+{
+	return store->path;
+}
+
+const esk_os *esk_store_os(const esk_store *store)
+{
+	return store->environment.os;
+}
+
+esk_pool *esk_store_pool(const esk_store *store)
+{
+	return store->pool;
+}
+
+const esk_logger *esk_store_logger(const esk_store *store)
+{
+	return &store->logger;
+}
+
+uint64_t esk_store_id(const esk_store *store)
+{
+	return store->id;
+}
+
+bool esk_store_is_read_only(const esk_store *store)
+{
+	return store->read_only;
+}
+
+/* ---- what a commit tells the catalogue ---- */
+
+static esk_status put_segments(
+	esk_catalog *catalog, int64_t id, const esk_commit_state *state, esk_error *err)
+{
+	esk_segment_record live = {
+		.number = state->segment, .created_ns = state->created_ns, .bytes = state->file_bytes};
+	snprintf(live.file, sizeof live.file, "%s", state->file);
+	if (state->sealed_file != NULL) {
+		esk_segment_record sealed = {.number = state->segment - 1,
+			.sealed = true,
+			.sealed_ns = state->created_ns,
+			.bytes = state->sealed_bytes};
+		snprintf(sealed.file, sizeof sealed.file, "%s", state->sealed_file);
+		esk_status status = esk_catalog_put_segment(catalog, id, &sealed, err);
+		if (status != ESK_OK)
+			return status;
+	}
+	return esk_catalog_put_segment(catalog, id, &live, err);
+}
+
+static esk_status put_streams(
+	esk_catalog *catalog, esk_run *run, const esk_commit_state *state, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	for (size_t i = 0; i < state->stream_count && status == ESK_OK; i++) {
+		const esk_stream_state *stream = &state->streams[i];
+		if (i >= run->streams_put)
+			status = esk_catalog_put_stream(catalog, run->id, stream->stream, stream->name,
+				stream->columns, stream->column_count, err);
+		if (status == ESK_OK)
+			status = esk_catalog_put_extent(catalog, run->id, stream->stream, state->segment,
+				stream->first_row, stream->rows, err);
+	}
+	return status;
+}
+
+static esk_status put_gaps(
+	esk_catalog *catalog, int64_t id, const esk_gap *gaps, size_t count, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	for (size_t i = 0; i < count && status == ESK_OK; i++) {
+		const esk_gap *g = &gaps[i];
+		esk_gap_record gap = {.stream = (int64_t)g->stream,
+			.row = g->row,
+			.records = g->records,
+			.rows = g->rows,
+			.bytes = g->bytes,
+			.first_sequence = g->first_sequence,
+			.last_sequence = g->last_sequence,
+			.time_ns = (int64_t)g->time_ns,
+			.cause = g->cause == 0 ? ESK_GAP_OVERWRITTEN : ESK_GAP_DAMAGED};
+		status = esk_catalog_put_gap(catalog, id, &gap, err);
+	}
+	return status;
+}
+
+static esk_status put_commit(
+	esk_catalog *catalog, esk_run *run, const esk_commit_state *state, esk_error *err)
+{
+	esk_run_record record = {.state = state->finished ? ESK_RUN_FINISHED : ESK_RUN_RECORDING,
+		.created_ns = run->created_ns != 0 ? run->created_ns : state->created_ns,
+		.updated_ns = state->time_ns,
+		.rows = state->rows,
+		.commit = state->commit,
+		.sequence = state->sequence,
+		.ring_id = state->ring_id,
+		.pid = getpid(),
+		.pid_start = esk_os_process_start(getpid()),
+		.metadata = (char *)state->metadata};
+	snprintf(record.name, sizeof record.name, "%s", state->run);
+	esk_status status = esk_catalog_put_run(catalog, &record, err);
+	run->id = record.id;
+	if (status == ESK_OK)
+		status = put_segments(catalog, run->id, state, err);
+	if (status == ESK_OK)
+		status = put_streams(catalog, run, state, err);
+	if (status == ESK_OK)
+		status = put_gaps(catalog, run->id, state->gaps, state->gap_count, err);
+	return status;
+}
+
+/* The recorder's sink. The connection is shared by all runs of the store: one transaction at a time. */
+static esk_status run_committed(void *arg, const esk_commit_state *state, esk_error *err)
+{
+	esk_run *run = arg;
+	esk_store *store = run->store;
+	pthread_mutex_lock(&store->lock);
+	esk_status status = esk_catalog_begin(store->catalog, err);
+	if (status == ESK_OK) {
+		status = put_commit(store->catalog, run, state, err);
+		if (status == ESK_OK)
+			status = esk_catalog_commit(store->catalog, err);
+		if (status != ESK_OK)
+			esk_catalog_rollback(store->catalog);
+	}
+	if (status == ESK_OK)
+		run->streams_put = (uint32_t)state->stream_count;
+	pthread_mutex_unlock(&store->lock);
+	return status;
+}
+
+/* ---- runs ---- */
+
+esk_status esk_run_open(
+	esk_store *store, const char *name, const esk_run_options *options, esk_run **ret_run, esk_error *err)
+{
+	esk_run_options defaults = ESK_RUN_OPTIONS_INIT;
+	if (options != NULL)
+		memcpy(&defaults, options,
+			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
+	if (store->fork_count != esk_os_fork_count() || store->read_only)
+		return esk_fail(err, ESK_ECLOSED,
+			"store %s is open for reading only (or was opened before fork): open it again to "
+			"record",
+			store->path);
+	if (defaults.policy < ESK_BLOCK || defaults.policy > ESK_REJECT)
+		return esk_fail(err, ESK_EINVAL, "run \"%s\": policy %d is none", name != NULL ? name : "",
+			(int)defaults.policy);
+	if (defaults.metadata_json != NULL) {
+		esk_status valid = esk_metadata_check(defaults.metadata_json, err);
+		if (valid != ESK_OK)
+			return valid;
+	}
+	esk_run *run = calloc(1, sizeof *run);
+	if (run == NULL)
+		return esk_fail_memory(err, sizeof *run, "a run");
+	run->store = store;
+	esk_run_record known = {0};
+	if (name != NULL && esk_catalog_get_run(store->catalog, name, &known, NULL) == ESK_OK)
+		run->created_ns = known.created_ns;
+	esk_run_record_clear(&known);
+	esk_recorder_options recorder = {.os = store->environment.os,
+		.logger = store->logger,
+		.pool = store->pool,
+		.directory = store->path,
+		.name = name,
+		.store_id = store->id,
+		.run = defaults,
+		.sink = {.arg = run, .committed = run_committed}};
+	esk_status status = esk_recorder_open(&recorder, &run->recorder, err);
+	if (status != ESK_OK) {
+		free(run);
+		return status;
+	}
+	pthread_mutex_lock(&store->lock);
+	run->next = store->runs;
+	store->runs = run;
+	pthread_mutex_unlock(&store->lock);
+	*ret_run = run;
+	return ESK_OK;
+}
+
+esk_status esk_run_close(esk_run *run, esk_error *err)
+{
+	if (run == NULL)
+		return ESK_OK;
+	esk_store *store = run->store;
+	if (store->fork_count != esk_os_fork_count())
+		return ESK_OK;
+	esk_status status = esk_recorder_close(run->recorder, err);
+	pthread_mutex_lock(&store->lock);
+	for (esk_run **at = &store->runs; *at != NULL; at = &(*at)->next) {
+		if (*at == run) {
+			*at = run->next;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&store->lock);
+	free(run);
+	return status;
+}
+
+esk_status esk_run_commit(esk_run *run, esk_watermark *ret_watermark, esk_error *err)
+{
+	return esk_recorder_commit(run->recorder, NULL, ret_watermark, err);
+}
+
+esk_status esk_run_get_stats(esk_run *run, esk_run_stats *ret_stats, esk_error *err)
+{
+	return esk_recorder_stats(run->recorder, ret_stats, err);
+}
+
+const char *esk_run_name(const esk_run *run)
+{
+	return esk_recorder_name(run->recorder);
+}
+
+const char *esk_run_file(const esk_run *run)
+{
+	return esk_recorder_file(run->recorder);
+}
+
+esk_status esk_run_set_metadata(esk_run *run, const char *json, esk_error *err)
+{
+	esk_status status = esk_metadata_check(json, err);
+	return status == ESK_OK ? esk_recorder_set_metadata(run->recorder, json, err) : status;
+}
+
+esk_status esk_run_stream(esk_run *run, const char *name, const esk_column *columns, size_t column_count,
+	esk_stream **ret_stream, esk_error *err)
+{
+	if (name == NULL || columns == NULL)
+		return esk_fail(err, ESK_EINVAL, "a stream needs a name and columns");
+	return esk_recorder_stream(run->recorder, name, columns, column_count, ret_stream, err);
+}

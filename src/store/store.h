@@ -1,0 +1,69 @@
+/* Stores: the directory, its catalogue, its runs, and reading them.
+ *
+ *   <store>/esker.db             catalogue
+ *   <store>/<run>.h5             live or last segment of a run
+ *   <store>/<run>_<stamp>.h5     sealed segments
+ *   <store>/spool/               locks, links to rings, segments in the making
+ *
+ * May include: everything below src/check. The public handles esk_store, esk_run, esk_reader and esk_dataset
+ * live here. */
+#ifndef ESK_STORE_H
+#define ESK_STORE_H
+
+#include "catalog/catalog.h"
+#include "h5/h5.h"
+#include "record/record.h"
+#include <esker/reader.h>
+#include <esker/store.h>
+
+/* What tests replace. */
+typedef struct esk_store_environment {
+	const esk_os *os;
+	const char *sqlite_vfs; /* NULL: the default */
+} esk_store_environment;
+
+esk_status esk_store_create_in(const esk_store_environment *environment, const char *path, esk_error *err);
+esk_status esk_store_open_in(const esk_store_environment *environment, const char *path,
+	const esk_store_options *options, esk_store **ret_store, esk_error *err);
+
+/* Parts that check and api use. */
+const esk_os *esk_store_os(const esk_store *store);
+esk_pool *esk_store_pool(const esk_store *store);
+const esk_logger *esk_store_logger(const esk_store *store);
+uint64_t esk_store_id(const esk_store *store);
+bool esk_store_is_read_only(const esk_store *store);
+/* The catalogue connection of this process: in a forked child a new, read-only one. */
+esk_status esk_store_catalog(esk_store *store, esk_catalog **ret_catalog, esk_error *err);
+void esk_store_catalog_path(const char *store_path, char ret_path[ESK_PATH_BYTES]);
+/* A path in the store; false if it is too long. */
+bool esk_store_file_path(const char *store_path, const char *file, char ret_path[ESK_PATH_BYTES]);
+
+/* ---- index.c: files -> catalogue ---- */
+
+/* One HDF5 file of the directory. */
+typedef struct esk_index_file {
+	char name[ESK_FILE_NAME_BYTES];
+	esk_segment_head head; /* foreign: run is the file's stem, the rest 0 */
+	bool foreign;
+	uint64_t bytes;
+	char *metadata;
+	esk_segment_stream *streams;
+	size_t stream_count;
+	esk_gap *gaps;
+	size_t gap_count;
+	esk_status status; /* not ESK_OK: it could not be read, and `error` says why */
+	esk_error error;
+} esk_index_file;
+
+/* Reads what the catalogue needs of every *.h5 in the directory whose run is `run` (NULL: all), ordered by
+ * run and number. *ret_files is to free with esk_index_free. */
+esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run,
+	esk_index_file **ret_files, size_t *ret_count, esk_error *err);
+void esk_index_free(esk_index_file *files, size_t count);
+/* Replaces what the catalogue says of the run whose files these are (all of one run), in one transaction. */
+esk_status esk_index_put(esk_catalog *catalog, const esk_index_file *files, size_t count, esk_error *err);
+/* After opening a store: recovers runs that nobody records, and puts files that the catalogue does not know.
+ */
+esk_status esk_store_reconcile(esk_store *store, esk_error *err);
+
+#endif
