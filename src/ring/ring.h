@@ -83,7 +83,7 @@ typedef struct esk_ring_record {
 	uint32_t stream;
 	uint16_t kind;
 	uint64_t lost_before_records; /* records overwritten between the record read before and this one */
-	uint64_t lost_before_bytes;
+	uint64_t lost_before_bytes;   /* bytes of the ring that were overwritten: payloads, headers, padding */
 } esk_ring_record;
 
 /* Takes the drain's place: ESK_EBUSY while another living process has it. Sets the read cursor to the tail (first record
@@ -93,9 +93,14 @@ esk_status esk_ring_drain_begin(esk_ring *ring, esk_error *err);
  * pads, abandoned records, and records whose producer died before publishing. Checks header crc (and payload crc where
  * there is one): ESK_ECORRUPT names position and sequence, and the cursor has moved on to the next readable record. */
 esk_status esk_ring_read(esk_ring *ring, esk_ring_record *ret_record, bool *ret_found, esk_error *err);
-/* True if the record was not overwritten since it was read (policy overwrite: copy first, then ask). */
-bool esk_ring_still_valid(const esk_ring *ring, const esk_ring_record *record);
-/* Gives the bytes up to `position` (a record's next_position) back to producers: everything before is committed. */
+/* True if the record was not overwritten since it was read (policy overwrite: copy first, then ask). If not, the ring's
+ * stats count it as lost; the next record's lost_before_* do not include it. */
+bool esk_ring_still_valid(esk_ring *ring, const esk_ring_record *record);
+/* Copies payload that a producer may be overwriting (memcpy that the thread sanitizer knows to be followed by
+ * esk_ring_still_valid). */
+void esk_ring_copy(void *to, const void *from, size_t size_bytes);
+/* Gives the bytes up to `position` (a record's next_position) back to producers: everything before is committed. At most
+ * up to the read cursor. */
 void esk_ring_release(esk_ring *ring, uint64_t position);
 /* Moves the read cursor back to the tail (what was read but not released is read again). Under overwrite, records read
  * before but evicted meanwhile are then reported as lost. */
@@ -117,7 +122,7 @@ typedef struct esk_ring_stats {
 	uint64_t tail_position;
 	uint64_t last_sequence;   /* the last one given out */
 	uint64_t lost_records;    /* evicted before the drain read them, since the ring was made */
-	uint64_t lost_bytes;
+	uint64_t lost_bytes;      /* of the ring: payloads, headers, padding */
 } esk_ring_stats;
 void esk_ring_get_stats(const esk_ring *ring, esk_ring_stats *ret_stats);
 
