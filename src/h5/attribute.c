@@ -241,7 +241,7 @@ esk_status esk_h5_text_write(
 static esk_status open_to_write(
 	esk_h5 *file, const char *object, char path[ESK_H5_PATH_BYTES], hid_t *ret_id, esk_error *err)
 {
-	esk_status status = esk_h5_check_writable(file, err);
+	esk_status status = esk_h5_begin_change(file, err);
 	return status == ESK_OK ? open_object(file, object, path, ret_id, err) : status;
 }
 

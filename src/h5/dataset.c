@@ -258,7 +258,7 @@ esk_status esk_h5_dataset_create(esk_h5 *file, const char *path, const esk_colum
 {
 	char checked[ESK_H5_PATH_BYTES];
 	esk_h5_dataset *dataset = NULL;
-	esk_status status = esk_h5_check_writable(file, err);
+	esk_status status = esk_h5_begin_change(file, err);
 
 	if (status == ESK_OK)
 		status = esk_h5_path_check(path, true, checked, err);
@@ -280,7 +280,7 @@ esk_status esk_h5_dataset_create(esk_h5 *file, const char *path, const esk_colum
 
 static esk_status check_dataset(esk_h5_dataset *dataset, esk_error *err)
 {
-	esk_status status = esk_h5_check_writable(dataset->file, err);
+	esk_status status = esk_h5_begin_change(dataset->file, err);
 	if (status == ESK_OK && dataset->id < 0)
 		status = esk_fail(err, ESK_ENOTFOUND, "%s: dataset '/%s' was deleted", dataset->file->path,
 			dataset->info.path);

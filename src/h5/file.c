@@ -47,11 +47,14 @@ static void free_datasets(esk_h5_dataset *dataset)
 	}
 }
 
-/* Closes libhdf5's ids and lets go of the link. Under the lock. ESK_OK, or what libhdf5 could not flush. */
-static esk_status close_ids(esk_h5 *file, esk_error *err)
+/* Closes libhdf5's ids and lets go of the link, which had come to the end of
+ * allocation *ret_eoa (may be NULL). Under the lock. ESK_OK, or what libhdf5 could not flush. */
+static esk_status close_ids(esk_h5 *file, uint64_t *ret_eoa, esk_error *err)
 {
 	esk_status status = ESK_OK;
 
+	if (file->link)
+		esk_h5_link_close_begins(file->link);
 	for (size_t i = 0; i < ESK_H5_BUCKETS; i++) {
 		free_datasets(file->buckets[i]);
 		file->buckets[i] = NULL;
@@ -61,6 +64,8 @@ static esk_status close_ids(esk_h5 *file, esk_error *err)
 	if (file->id >= 0 && H5Fclose(file->id) < 0)
 		status = esk_h5_fail(err, ESK_EIO, "cannot close %s", file->path);
 	file->id = H5I_INVALID_HID;
+	if (file->link && ret_eoa)
+		*ret_eoa = esk_h5_link_eoa(file->link);
 	esk_h5_link_release(file->link);
 	file->link = NULL;
 	return status;
@@ -74,6 +79,19 @@ static void file_free(esk_h5 *file)
 }
 
 /* ---- opening ---- */
+
+static esk_status read_base_address(esk_h5 *file, esk_error *err)
+{
+	hsize_t size = 0;
+	hid_t plist = H5Fget_create_plist(file->id);
+	herr_t done = plist < 0 ? -1 : H5Pget_userblock(plist, &size);
+
+	esk_h5_drop(plist);
+	if (done < 0)
+		return esk_h5_fail(err, ESK_ECORRUPT, "cannot read the header of %s", file->path);
+	file->base_address = size;
+	return ESK_OK;
+}
 
 /* Superblocks of version 3 mark a file that is open for writing, and stock readers refuse what is marked: a
  * file whose writer was killed would be shut, whatever a commit made durable. */
@@ -114,13 +132,15 @@ static esk_status open_ids(esk_h5 *file, bool create, esk_error *err)
 	if (file->id < 0)
 		status = esk_h5_fail(err, ESK_ECORRUPT, "%s cannot be %s as HDF5", file->path,
 			create ? "created" : "opened");
+	if (status == ESK_OK)
+		status = read_base_address(file, err);
 	if (status == ESK_OK && file->writable)
 		status = check_superblock(file, err);
 	if (status == ESK_OK && file->writable && !create)
 		esk_jfile_set_committed_end(file->jfile, esk_h5_link_eoa(file->link));
 out:
 	if (status != ESK_OK)
-		close_ids(file, NULL);
+		close_ids(file, NULL, NULL);
 	esk_h5_unlock();
 	return status;
 }
@@ -205,7 +225,7 @@ static esk_status open_ids_settled(esk_h5 *file, esk_error *err)
 		}
 		if (status == ESK_OK) {
 			esk_h5_lock();
-			close_ids(file, NULL);
+			close_ids(file, NULL, NULL);
 			esk_h5_unlock();
 		}
 		wait_a_little();
@@ -252,17 +272,29 @@ static esk_status close_jfile(esk_h5 *file, esk_error *err)
 	return ESK_OK;
 }
 
+/* What libhdf5 changed by itself while it closed a file that was committed whole (it may give back space at
+ * the end). If that fails, the journal stays, and the next open finds the last commit. */
+static void commit_housekeeping(esk_h5 *file, uint64_t eoa)
+{
+	if (esk_jfile_status(file->jfile, NULL) == ESK_OK &&
+		esk_jfile_freeze(file->jfile, eoa, NULL) == ESK_OK)
+		esk_jfile_finish(file->jfile, NULL, NULL);
+}
+
 esk_status esk_h5_close(esk_h5 *file, esk_error *err)
 {
 	esk_status status, closed;
+	uint64_t eoa = 0;
 
 	if (!file)
 		return ESK_OK;
 	esk_h5_lock();
-	status = close_ids(file, err);
+	status = close_ids(file, &eoa, err);
 	esk_h5_unlock();
 	if (inherited(file))
 		status = ESK_OK; /* the driver gave libhdf5 nothing, on purpose */
+	else if (status == ESK_OK && file->writable && !file->changed)
+		commit_housekeeping(file, eoa);
 	closed = close_jfile(file, status == ESK_OK ? err : NULL);
 	file_free(file);
 	return status != ESK_OK ? status : closed;
@@ -288,12 +320,20 @@ esk_status esk_h5_status(esk_h5 *file, esk_error *err)
 	return esk_jfile_status(file->jfile, err);
 }
 
-esk_status esk_h5_check_writable(esk_h5 *file, esk_error *err)
+static esk_status check_writable(esk_h5 *file, esk_error *err)
 {
 	if (!file->writable)
 		return esk_fail(err, ESK_EACCES, "%s is open for reading: open it for writing to change it",
 			file->path);
 	return esk_h5_status(file, err);
+}
+
+esk_status esk_h5_begin_change(esk_h5 *file, esk_error *err)
+{
+	esk_status status = check_writable(file, err);
+	if (status == ESK_OK)
+		file->changed = true;
+	return status;
 }
 
 uint64_t esk_h5_file_bytes(esk_h5 *file)
@@ -319,7 +359,7 @@ const char *esk_h5_path(const esk_h5 *file)
 
 esk_status esk_h5_commit_begin(esk_h5 *file, esk_error *err)
 {
-	esk_status status = esk_h5_check_writable(file, err);
+	esk_status status = check_writable(file, err);
 
 	if (status != ESK_OK)
 		return status;
@@ -328,12 +368,14 @@ esk_status esk_h5_commit_begin(esk_h5 *file, esk_error *err)
 		status = esk_h5_fail(err, ESK_EIO, "cannot flush %s", file->path);
 	else
 		status = esk_jfile_freeze(file->jfile, esk_h5_link_eoa(file->link), err);
+	if (status == ESK_OK)
+		file->changed = false;
 	esk_h5_unlock();
 	return status;
 }
 
 esk_status esk_h5_commit_finish(esk_h5 *file, uint64_t *ret_commit, esk_error *err)
 {
-	esk_status status = esk_h5_check_writable(file, err);
+	esk_status status = check_writable(file, err);
 	return status == ESK_OK ? esk_jfile_finish(file->jfile, ret_commit, err) : status;
 }

@@ -34,11 +34,13 @@ struct esk_h5 {
 	const esk_os *os;
 	char *path;
 	bool writable;
+	bool changed; /* the owner's thread: something may have been changed since the last commit began */
 	esk_jfile *jfile;
 	esk_h5_link *link;
-	hid_t id;                                /* H5I_INVALID_HID once closed */
-	uint64_t fork_count;                     /* esk_os_fork_count() at opening */
-	uint64_t change_counter;                 /* readers: the journal's at opening, even */
+	hid_t id;                /* H5I_INVALID_HID once closed */
+	uint64_t fork_count;     /* esk_os_fork_count() at opening */
+	uint64_t change_counter; /* readers: the journal's at opening, even */
+	uint64_t base_address;   /* size of the user block: what libhdf5's addresses count from */
 	esk_h5_dataset *buckets[ESK_H5_BUCKETS]; /* by hash of the path */
 	esk_h5_dataset *removed;                 /* deleted; their handles stay valid memory */
 	struct esk_h5_reader *reader; /* made at opening, destroyed at closing; its content is read_*.c's */
@@ -53,6 +55,14 @@ struct esk_h5_dataset {
 	esk_h5_info info;
 	struct esk_h5_chunk_cache *chunk_cache; /* NULL at first; read_*.c's, under the lock */
 };
+
+/* Added to the addresses that H5Dget_chunk_info* give, to have offsets in the file: these calls left out the
+ * user block before 1.14.4. H5Dget_offset always has it in. */
+#if H5_VERSION_GE(1, 14, 4)
+#define ESK_H5_CHUNK_BASE(file) ((uint64_t)0)
+#else
+#define ESK_H5_CHUNK_BASE(file) ((file)->base_address)
+#endif
 
 /* ---- lock.c ---- */
 /* The lock, libhdf5 initialised, its automatic error printing off, its error stack empty. */
@@ -83,6 +93,9 @@ void esk_h5_link_release(esk_h5_link *link); /* NULL is allowed */
 /* A new file access property list with the driver on `link`; negative on failure. With `bounded`, for
  * writing: formats between EARLIEST and V18. Under the lock. */
 hid_t esk_h5_link_fapl(esk_h5_link *link, bool bounded);
+/* From now on writes that would change nothing are left out: closing a file, libhdf5 writes its header again
+ * in any case, and a file that was committed whole must not be taken for changed. Under the lock. */
+void esk_h5_link_close_begins(esk_h5_link *link);
 /* End of allocation, as an offset in the file. */
 uint64_t esk_h5_link_eoa(const esk_h5_link *link);
 /* The first error that a callback of the driver met since `clear`, or NULL. Under the lock. */
@@ -125,8 +138,8 @@ esk_status esk_h5_text_read(
 	hid_t object, const char *what, const char *name, char **ret_text, esk_error *err);
 
 /* ---- file.c ---- */
-/* ESK_OK if `file` may be written to: a writing handle of this process that has not failed. */
-esk_status esk_h5_check_writable(esk_h5 *file, esk_error *err);
+/* ESK_OK if `file` may be changed (a writing handle of this process that has not failed), which is noted. */
+esk_status esk_h5_begin_change(esk_h5 *file, esk_error *err);
 
 /* ---- dataset.c ---- */
 void esk_h5_dataset_free(esk_h5_dataset *dataset); /* under the lock */

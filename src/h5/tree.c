@@ -118,7 +118,7 @@ static esk_status make_group(esk_h5 *file, const char *path, esk_error *err)
 esk_status esk_h5_make_group(esk_h5 *file, const char *path, esk_error *err)
 {
 	char checked[ESK_H5_PATH_BYTES];
-	esk_status status = esk_h5_check_writable(file, err);
+	esk_status status = esk_h5_begin_change(file, err);
 
 	if (status == ESK_OK)
 		status = esk_h5_path_check(path, true, checked, err);
@@ -161,7 +161,7 @@ static void detach_handles(esk_h5 *file, const char *path)
 esk_status esk_h5_delete(esk_h5 *file, const char *path, esk_error *err)
 {
 	char checked[ESK_H5_PATH_BYTES];
-	esk_status status = esk_h5_check_writable(file, err);
+	esk_status status = esk_h5_begin_change(file, err);
 
 	if (status == ESK_OK)
 		status = esk_h5_path_check(path, false, checked, err);
