@@ -5,6 +5,7 @@
 #include <isa-l/igzip_lib.h>
 #include <libdeflate.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The zero tail of a chunk is fed from here, again and again. */
 static uint8_t zero_page[1 << 16];
@@ -127,24 +128,42 @@ static esk_status inflate_prefix(esk_scratch *scratch, const uint8_t *in, size_t
 	return ESK_OK;
 }
 
-esk_status esk_deflate_decode(const esk_filter *filter, esk_scratch *scratch, const uint8_t *in, size_t size,
-	uint8_t *out, size_t capacity, size_t limit, size_t *ret_size, esk_error *err)
+static esk_status inflate_whole(esk_scratch *scratch, const uint8_t *in, size_t size, uint8_t *out,
+	size_t limit, size_t *ret_size, esk_error *err)
 {
-	if (capacity < limit && size <= UINT32_MAX && limit <= UINT32_MAX)
-		return inflate_prefix(scratch, in, size, out, capacity, ret_size, err);
 	if (scratch->inflater == NULL) {
 		scratch->inflater = libdeflate_alloc_decompressor();
 		if (scratch->inflater == NULL)
 			return esk_fail_memory(err, 1 << 16, "the deflate decompressor");
 	}
-	switch (libdeflate_zlib_decompress(scratch->inflater, in, size, out, capacity, ret_size)) {
+	switch (libdeflate_zlib_decompress(scratch->inflater, in, size, out, limit, ret_size)) {
 	case LIBDEFLATE_SUCCESS:
 		return ESK_OK;
 	case LIBDEFLATE_INSUFFICIENT_SPACE:
 		return esk_fail(err, ESK_ECORRUPT, "deflate: %zu bytes inflate to more than the expected %zu",
-			size, capacity);
+			size, limit);
 	default:
 		return esk_fail(err, ESK_ECORRUPT,
 			"deflate: %zu bytes are no valid zlib stream, or its checksum differs", size);
 	}
+}
+
+esk_status esk_deflate_decode(const esk_filter *filter, esk_scratch *scratch, const uint8_t *in, size_t size,
+	uint8_t *out, size_t capacity, size_t limit, size_t *ret_size, esk_error *err)
+{
+	if (capacity == limit)
+		return inflate_whole(scratch, in, size, out, limit, ret_size, err);
+	/* libdeflate is about 1.6 times as fast as ISA-L here, so that from some 6 tenths on all of the chunk
+	 * and a copy come sooner than its beginning. */
+	if (capacity < limit / 10 * 6 && size <= UINT32_MAX)
+		return inflate_prefix(scratch, in, size, out, capacity, ret_size, err);
+	uint8_t *whole;
+	esk_status status = esk_scratch_buffer(scratch, ESK_BUFFER_STAGE, limit, &whole, err);
+	if (status == ESK_OK)
+		status = inflate_whole(scratch, in, size, whole, limit, ret_size, err);
+	if (status != ESK_OK)
+		return status;
+	*ret_size = esk_min_u64(*ret_size, capacity);
+	memcpy(out, whole, *ret_size);
+	return ESK_OK;
 }
