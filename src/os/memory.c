@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +106,25 @@ uint64_t esk_os_process_start(int64_t pid)
 		field = strchr(field + 1, ' ');
 	uint64_t start = field != NULL ? strtoull(field + 1, NULL, 10) : 0;
 	return start != 0 ? start : 1;
+}
+
+static _Atomic uint64_t fork_count = 1;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void count_fork(void)
+{
+	atomic_fetch_add(&fork_count, 1);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, count_fork);
+}
+
+uint64_t esk_os_fork_count(void)
+{
+	pthread_once(&fork_once, watch_forks);
+	return atomic_load_explicit(&fork_count, memory_order_relaxed); /* written by this thread's own fork */
 }
 
 uint64_t esk_os_free_bytes(const char *directory)

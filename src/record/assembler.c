@@ -125,6 +125,7 @@ void esk_writer_reset(esk_column_writer *writer)
 	writer->open = NULL;
 	writer->dataset = NULL;
 	writer->rows = writer->written_rows = writer->partial_rows = 0;
+	writer->pending_count = writer->pending_size = 0;
 }
 
 void esk_writer_clear(esk_column_writer *writer)
@@ -135,6 +136,8 @@ void esk_writer_clear(esk_column_writer *writer)
 		chunk_destroy(chunk);
 		chunk = next;
 	}
+	free(writer->pending);
+	free(writer->pending_bytes);
 	*writer = (esk_column_writer){0};
 }
 
@@ -311,16 +314,66 @@ esk_status esk_writer_append(
 	return ESK_OK;
 }
 
+/* Hands the pending strings to libhdf5: it is as slow for one as for a thousand. */
+static esk_status write_pending(esk_recorder *r, esk_column_writer *writer, esk_error *err)
+{
+	if (!writer->strings || writer->pending_count == 0)
+		return ESK_OK;
+	uint64_t rows = writer->pending_count / writer->elements;
+	uint64_t first = writer->written_rows;
+	for (uint64_t i = 0; i < writer->pending_count; i++)
+		writer->pending[i].data = writer->pending_bytes + (uintptr_t)writer->pending[i].data;
+	writer->pending_count = writer->pending_size = 0;
+	esk_status status = esk_h5_set_rows(writer->dataset, first + rows, err);
+	if (status != ESK_OK)
+		return status;
+	writer->written_rows = first + rows;
+	return esk_h5_write_strings(writer->dataset, first, rows, writer->pending, err);
+}
+
+static esk_status make_room_for_string(esk_column_writer *writer, size_t size, esk_error *err)
+{
+	uint64_t wanted = writer->pending_size + size;
+	if (writer->pending == NULL) {
+		uint64_t count = esk_max_u64(ESK_PENDING_STRINGS, writer->elements);
+		writer->pending = malloc(count * sizeof *writer->pending);
+		if (writer->pending == NULL)
+			return esk_fail_memory(err, count * sizeof *writer->pending, "strings");
+	}
+	if (wanted <= writer->pending_capacity)
+		return ESK_OK;
+	uint64_t capacity = esk_max_u64(2 * wanted, 4096);
+	char *grown = realloc(writer->pending_bytes, capacity);
+	if (grown == NULL)
+		return esk_fail_memory(err, capacity, "strings");
+	writer->pending_bytes = grown;
+	writer->pending_capacity = capacity;
+	return ESK_OK;
+}
+
 esk_status esk_writer_append_strings(
 	esk_recorder *r, esk_column_writer *writer, const esk_string *strings, uint64_t rows, esk_error *err)
 {
-	uint64_t first = writer->rows;
+	esk_status status = ESK_OK;
 	writer->rows += rows;
-	esk_status status = esk_h5_set_rows(writer->dataset, writer->rows, err);
-	if (status != ESK_OK)
-		return status;
-	writer->written_rows = writer->rows;
-	return esk_h5_write_strings(writer->dataset, first, rows, strings, err);
+	for (uint64_t i = 0; i < rows * writer->elements && status == ESK_OK; i++) {
+		bool whole_rows = writer->pending_count % writer->elements == 0;
+		if (whole_rows && (writer->pending_count + writer->elements >
+						  esk_max_u64(ESK_PENDING_STRINGS, writer->elements) ||
+					  writer->pending_size > ESK_PENDING_BYTES))
+			status = write_pending(r, writer, err);
+		if (status == ESK_OK)
+			status = make_room_for_string(writer, strings[i].size, err);
+		if (status != ESK_OK)
+			break;
+		if (strings[i].size > 0)
+			memcpy(writer->pending_bytes + writer->pending_size, strings[i].data,
+				strings[i].size);
+		writer->pending[writer->pending_count++] =
+			(esk_string){(const char *)(uintptr_t)writer->pending_size, strings[i].size};
+		writer->pending_size += strings[i].size;
+	}
+	return status;
 }
 
 /* ---- commits ---- */
@@ -354,7 +407,9 @@ static esk_status submit_partial(esk_recorder *r, esk_column_writer *writer, esk
 
 esk_status esk_assembler_write_partials(esk_recorder *r, esk_error *err)
 {
-	esk_status status = for_each_writer(r, submit_partial, err);
+	esk_status status = for_each_writer(r, write_pending, err);
+	if (status == ESK_OK)
+		status = for_each_writer(r, submit_partial, err);
 	esk_status written = esk_assembler_write_encoded(r, true, status == ESK_OK ? err : NULL);
 	return status == ESK_OK ? written : status;
 }

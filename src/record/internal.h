@@ -20,6 +20,8 @@
 #define ESK_BY_REFERENCE_BYTES 4096 /* cells this large are compressed where they lie in the ring */
 #define ESK_INFLIGHT_BYTES (24ull << 20)
 #define ESK_OVERLAY_LIMIT_BYTES (16ull << 20)
+#define ESK_PENDING_STRINGS 4096ull
+#define ESK_PENDING_BYTES (1ull << 20)
 
 /* Head of a record's payload; column blocks follow, each padded to 8 bytes:
  *   cells of column 0, 1, … (rows * cell bytes; variable strings: a u32 size each),
@@ -68,6 +70,12 @@ struct esk_column_writer {
 	uint64_t rows;         /* in the live segment, drained */
 	uint64_t written_rows; /* extent that was set */
 	uint64_t partial_rows; /* rows of `open` that the last commit wrote */
+	/* strings: rows that go to libhdf5 together */
+	esk_string *pending; /* data is an offset in pending_bytes until they are written */
+	uint64_t pending_count;
+	char *pending_bytes;
+	uint64_t pending_size;
+	uint64_t pending_capacity;
 };
 
 struct esk_stream {
