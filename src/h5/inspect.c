@@ -142,7 +142,8 @@ static esk_status read_layout(
 		if (H5Pget_external_count(plist) != 0)
 			break;
 		address = H5Dget_offset(dataset->id);
-		if (address != HADDR_UNDEF) {
+		/* Not allocated is HADDR_UNDEF, to which 1.10 adds the user block: the size tells. */
+		if (address != HADDR_UNDEF && H5Dget_storage_size(dataset->id) > 0) {
 			info->contiguous_address = address;
 			info->raw_readable = info->readable && same;
 		}

@@ -92,13 +92,42 @@ static esk_status fail_index(const esk_h5_dataset *dataset, uint64_t chunk, esk_
 		esk_h5_path(dataset->file), esk_h5_dataset_info(dataset)->path, (unsigned long long)chunk);
 }
 
+static herr_t innermost_text(unsigned n, const H5E_error2_t *entry, void *arg)
+{
+	if (n == 0)
+		*(bool *)arg = entry->desc && strstr(entry->desc, "not allocated");
+	return 0;
+}
+
+/* H5Dget_chunk_storage_size fails for a chunk that was never written as it does for an index it cannot read.
+ */
+static bool says_not_allocated(void)
+{
+	bool says = false;
+	H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost_text, &says);
+	return says;
+}
+
+/* The same for a libhdf5 that words it otherwise: slow, but it tells the two apart. */
+static bool not_in_index(const esk_h5_dataset *dataset, const hsize_t *offset)
+{
+	haddr_t address = 0;
+	hsize_t size = 0;
+	unsigned mask = 0;
+	return H5Dget_chunk_info_by_coord(dataset->id, offset, &mask, &address, &size) >= 0 &&
+	       address == HADDR_UNDEF;
+}
+
 static esk_status place_ask(esk_h5_dataset *dataset, const esk_h5_grid *grid, uint64_t chunk,
 	esk_h5_place *ret_place, esk_error *err)
 {
 	hsize_t offset[ESK_MAX_RANK + 1], size = 0;
 	chunk_offset(grid, chunk, offset);
-	if (H5Dget_chunk_storage_size(dataset->id, offset, &size) < 0)
-		return fail_index(dataset, chunk, err);
+	if (H5Dget_chunk_storage_size(dataset->id, offset, &size) < 0) {
+		if (!says_not_allocated() && !not_in_index(dataset, offset))
+			return fail_index(dataset, chunk, err);
+		size = 0;
+	}
 	esk_h5_place place = {.size_bytes = size};
 	if (size > 0) {
 		unsigned char nothing; /* the driver does not touch it */

@@ -38,6 +38,9 @@ esk_status esk_h5_grid_make(const esk_h5_dataset *dataset, esk_h5_grid *ret_grid
 		.whole_cells = true,
 	};
 	uint64_t total;
+	if (dataset->id < 0)
+		return esk_fail(err, ESK_ENOTFOUND, "%s: dataset %s was deleted", esk_h5_path(dataset->file),
+			info->path);
 	if (!cell_bytes_of(column, &grid.cell_bytes) || !esk_mul_u64(grid.cell_bytes, grid.rows, &total))
 		return fail_geometry(dataset, "its dimensions and 64 bits of size", err);
 	if (info->chunked) {

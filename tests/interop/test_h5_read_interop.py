@@ -49,6 +49,8 @@ DTYPES = [
     ">f2",
     ">c8",
 ]
+# Not what this h5py calls latest: its libhdf5 may be newer than the one that reads.
+LATEST = ("v108", "v110")
 SHAPES = [
     ((0,), True),
     ((1,), True),
@@ -157,7 +159,7 @@ def assert_rows_equal(tool, dataset, values, rng):
 def test_every_filter_shape_and_dtype_reads_as_h5py_reads_it(tool, tmp_path, name):
     rng, path = np.random.default_rng(SEED), tmp_path / "f.h5"
     contents = {}
-    with h5py.File(path, "w", libver=("earliest", "latest")[SEED % 2]) as f:
+    with h5py.File(path, "w", libver=("earliest", LATEST[SEED % 2])) as f:
         for s, (shape, chunks) in enumerate(SHAPES):
             for dtype in DTYPES:
                 if name == "szip" and np.dtype(dtype).kind in "cS":
@@ -180,7 +182,7 @@ def test_every_filter_shape_and_dtype_reads_as_h5py_reads_it(tool, tmp_path, nam
             tool.ask("check", key)
 
 
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("libver", [("earliest", "v108"), ("v110", "v110")])
 def test_layouts_other_than_chunked(tool, tmp_path, libver):
     rng, path = np.random.default_rng(SEED), tmp_path / "f.h5"
     wide = make_values(rng, (30, 4), "<i4")
@@ -199,7 +201,7 @@ def test_layouts_other_than_chunked(tool, tmp_path, libver):
         layout = h5py.VirtualLayout(shape=(60, 4), dtype="<i4")
         source = h5py.VirtualSource(".", "contiguous", shape=wide.shape)
         layout[:30], layout[30:] = source, source
-        if libver == "latest":
+        if libver[0] == "v110":
             f.create_virtual_dataset("virtual", layout)
         f.create_dataset("unwritten", (40, 3), "<i2", chunks=(6, 2), fillvalue=-5)
         f.create_dataset("unwritten_contiguous", (40, 3), "<f8", fillvalue=0.5)
