@@ -116,7 +116,9 @@ void esk_ring_rewind(esk_ring *ring)
 	drain->head = tail.position;
 	drain->skipped = tail.count;
 	drain->known = false;
-	drain->published = evicted ? atomic_load(&released->published) : RING_UNKNOWN;
+	drain->published = ring->policy == ESK_OVERWRITE && tail.position >= from
+				   ? atomic_load(&released->published)
+				   : RING_UNKNOWN;
 	drain->expected = 1;
 	drain->lost_records = atomic_load(&released->lost_records);
 	drain->lost_bytes = atomic_load(&released->lost_bytes);
@@ -373,6 +375,8 @@ esk_status esk_ring_skip_to(esk_ring *ring, uint64_t sequence, esk_error *err)
 			return ESK_OK;
 		damage.code = ESK_OK;
 		pass(ring, &view);
+		if (found == sequence)
+			return ESK_OK;
 	}
 }
 
