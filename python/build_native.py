@@ -1,0 +1,82 @@
+"""Writes the C source of `esker._native` from the public headers: cffi, API mode, stable ABI.
+
+    build_native.py INCLUDE_DIR OUTPUT.c
+
+The declarations that cffi needs are the headers themselves without comments and preprocessor lines, so a
+function added there is in the extension by the next build, and the C compiler checks every declaration.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+# In the order of inclusion: a header uses only what stands before it.
+HEADERS = ["status", "log", "column", "codec", "ref", "store", "reader", "query", "check", "machine"]
+
+# The C library calls these from its own threads or from the calling one; esker/_log.py and esker/_check.py
+# define them.
+CALLBACKS = """
+extern "Python" {
+    void esker_python_log(void *, esk_log_level, const char *);
+    void esker_python_finding(void *, const esk_finding *);
+    bool esker_python_progress(void *, uint64_t, uint64_t);
+}
+void esker_log(void *arg, esk_log_level level, const char *message);
+void esker_log_enable(bool enable);
+"""
+
+# Between the library's threads and Python stands a gate that is shut when the interpreter begins to end:
+# from then on no thread of the library asks for the interpreter's lock.
+SOURCE = """
+#include <esker/esker.h>
+#include <stdatomic.h>
+
+static void esker_python_log(void *, esk_log_level, const char *);
+static atomic_bool log_enabled;
+
+static void esker_log_enable(bool enable)
+{
+    atomic_store(&log_enabled, enable);
+}
+
+static void esker_log(void *arg, esk_log_level level, const char *message)
+{
+    if (atomic_load(&log_enabled))
+        esker_python_log(arg, level, message);
+}
+"""
+
+
+def declarations(include_dir: Path) -> str:
+    """The public headers as cffi reads them."""
+    parts = []
+    for name in HEADERS:
+        text = (include_dir / "esker" / f"{name}.h").read_text(encoding="utf-8")
+        text = re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)
+        text = re.sub(r"\s*\\\n\s*", " ", text)
+        text = re.sub(r"#ifdef __cplusplus.*?#endif", "", text, flags=re.DOTALL)
+        constants = re.findall(r"^#define\s+(ESK_MAX_\w+)\s+(\d+)\s*?$", text, flags=re.MULTILINE)
+        text = re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
+        text = re.sub(r"\bESK_API\b|\bESK_PRINTF\s*\([^)]*\)", "", text)
+        parts.extend(f"#define {constant} {value}" for constant, value in constants)
+        parts.append(text)
+    return "\n".join(parts) + CALLBACKS
+
+
+def main() -> None:
+    """Writes the C source."""
+    from cffi import FFI
+
+    include_dir, output = Path(sys.argv[1]), sys.argv[2]
+    ffi = FFI()
+    ffi.cdef(declarations(include_dir))
+    ffi.set_source("esker._native", SOURCE)
+    ffi.emit_c_code(output)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main()
