@@ -136,6 +136,15 @@ esk_status esk_h5_check_chunk(esk_h5_dataset *dataset, uint64_t chunk, esk_scrat
 esk_status esk_h5_read_raw_chunk(esk_h5_dataset *dataset, uint64_t chunk, void **ret_data, size_t *ret_size,
 	uint32_t *ret_filter_mask, esk_error *err);
 
+/* ---- copying around damage (copy.c): for repair ---------------------------------------------------------- */
+
+/* Makes every group of `from` in `to`, with attributes; the root's too. */
+esk_status esk_h5_copy_groups(esk_h5 *from, esk_h5 *to, esk_error *err);
+/* Makes `from` in `to`, with attributes. Chunks are copied as stored where `keep` says so; the others read as missing (fill
+ * value). What has no raw chunks is copied whole. */
+esk_status esk_h5_copy_dataset(esk_h5_dataset *from, esk_h5 *to, bool (*keep)(void *arg, uint64_t chunk), void *arg,
+	esk_error *err);
+
 /* "1.10.8", and where plugins are looked for. Static storage. */
 const char *esk_h5_version(void);
 const char *esk_h5_plugin_path(void);

@@ -1,0 +1,195 @@
+/* Copying from one file to another, around damage: groups and attributes through libhdf5, chunks as they are
+ * stored. */
+#include "h5/h5_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct copier {
+	hid_t to;
+	const char *what; /* path of the object, for messages */
+	esk_error *err;
+	esk_status status;
+} copier;
+
+/* ---- attributes ---- */
+
+static esk_status copy_value(hid_t from, hid_t to, hid_t type, hid_t space, const char *name, esk_error *err)
+{
+	hssize_t elements = H5Sget_simple_extent_npoints(space);
+	size_t bytes = H5Tget_size(type) * (size_t)(elements > 0 ? elements : 0);
+	void *value = calloc(1, bytes + 1);
+	if (value == NULL)
+		return esk_fail_memory(err, bytes, "an attribute");
+	esk_status status = ESK_OK;
+	if (elements > 0 && (H5Aread(from, type, value) < 0 || H5Awrite(to, type, value) < 0))
+		status = esk_h5_fail(err, ESK_EIO, "attribute \"%s\"", name);
+	if (elements > 0 && (H5Tdetect_class(type, H5T_VLEN) > 0 || H5Tis_variable_str(type) > 0))
+		H5Dvlen_reclaim(type, space, H5P_DEFAULT, value);
+	free(value);
+	return status;
+}
+
+static herr_t copy_attribute(hid_t object, const char *name, const H5A_info_t *info, void *arg)
+{
+	copier *c = arg;
+	(void)info;
+	if (H5Aexists(c->to, name) > 0)
+		return 0;
+	hid_t from = H5Aopen(object, name, H5P_DEFAULT);
+	hid_t type = from >= 0 ? H5Aget_type(from) : H5I_INVALID_HID;
+	hid_t space = from >= 0 ? H5Aget_space(from) : H5I_INVALID_HID;
+	hid_t to = type >= 0 && space >= 0 ? H5Acreate2(c->to, name, type, space, H5P_DEFAULT, H5P_DEFAULT)
+					   : H5I_INVALID_HID;
+	if (to < 0)
+		c->status = esk_h5_fail(c->err, ESK_EIO, "%s: attribute \"%s\"", c->what, name);
+	else
+		c->status = copy_value(from, to, type, space, name, c->err);
+	if (to >= 0)
+		H5Aclose(to);
+	if (space >= 0)
+		H5Sclose(space);
+	if (type >= 0)
+		H5Tclose(type);
+	if (from >= 0)
+		H5Aclose(from);
+	return c->status == ESK_OK ? 0 : -1;
+}
+
+static esk_status copy_attributes(hid_t from, hid_t to, const char *what, esk_error *err)
+{
+	copier c = {.to = to, .what = what, .err = err};
+	hsize_t at = 0;
+	herr_t done = H5Aiterate2(from, H5_INDEX_NAME, H5_ITER_INC, &at, copy_attribute, &c);
+	if (c.status != ESK_OK)
+		return c.status;
+	return done < 0 ? esk_h5_fail(err, ESK_ECORRUPT, "attributes of \"%s\"", what) : ESK_OK;
+}
+
+/* ---- groups ---- */
+
+static herr_t copy_group(hid_t object, const char *name, const H5O_info_t *info, void *arg)
+{
+	copier *c = arg;
+	if (info->type != H5O_TYPE_GROUP)
+		return 0;
+	bool root = strcmp(name, ".") == 0;
+	hid_t properties = esk_h5_link_properties();
+	hid_t from = H5Oopen(object, name, H5P_DEFAULT);
+	hid_t to = root ? H5Gopen2(c->to, "/", H5P_DEFAULT)
+			: H5Gcreate2(c->to, name, properties, H5P_DEFAULT, H5P_DEFAULT);
+	if (from < 0 || to < 0)
+		c->status = esk_h5_fail(c->err, ESK_EIO, "group \"%s\"", name);
+	else
+		c->status = copy_attributes(from, to, name, c->err);
+	if (to >= 0)
+		H5Gclose(to);
+	if (from >= 0)
+		H5Oclose(from);
+	if (properties >= 0)
+		H5Pclose(properties);
+	return c->status == ESK_OK ? 0 : -1;
+}
+
+esk_status esk_h5_copy_groups(esk_h5 *from, esk_h5 *to, esk_error *err)
+{
+	esk_status status = esk_h5_enter(from, err);
+	if (status != ESK_OK)
+		return status;
+	copier c = {.to = to->id, .err = err};
+	herr_t done = H5Ovisit1(from->id, H5_INDEX_NAME, H5_ITER_NATIVE, copy_group, &c);
+	status = c.status;
+	if (status == ESK_OK && done < 0)
+		status = esk_h5_fail(err, ESK_ECORRUPT, "%s: its groups cannot be walked", from->path);
+	return esk_h5_leave(from, status, err);
+}
+
+/* ---- datasets ---- */
+
+/* Makes `path` in `to` as `from` is: type, extent, creation properties, attributes; no data. */
+static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
+{
+	hid_t type = H5Dget_type(from->id), space = H5Dget_space(from->id),
+	      properties = H5Dget_create_plist(from->id);
+	hid_t link = esk_h5_link_properties();
+	hid_t id = type >= 0 && space >= 0 && properties >= 0
+			   ? H5Dcreate2(to->id, from->info.path, type, space, link, properties, H5P_DEFAULT)
+			   : H5I_INVALID_HID;
+	esk_status status = id >= 0 ? copy_attributes(from->id, id, from->info.path, err)
+				    : esk_h5_fail(err, ESK_EIO, "cannot make \"%s\"", from->info.path);
+	if (id >= 0)
+		H5Dclose(id);
+	if (link >= 0)
+		H5Pclose(link);
+	if (properties >= 0)
+		H5Pclose(properties);
+	if (space >= 0)
+		H5Sclose(space);
+	if (type >= 0)
+		H5Tclose(type);
+	return status;
+}
+
+static esk_status copy_whole(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
+{
+	hid_t link = esk_h5_link_properties();
+	herr_t done = H5Ocopy(from->file->id, from->info.path, to->id, from->info.path, H5P_DEFAULT, link);
+	if (link >= 0)
+		H5Pclose(link);
+	return done < 0 ? esk_h5_fail(err, ESK_ECORRUPT, "cannot copy \"%s\"", from->info.path) : ESK_OK;
+}
+
+/* Offset of a chunk of the grid, in elements. */
+static void chunk_offset(const esk_h5_info *info, uint64_t chunk, hsize_t offset[ESK_MAX_RANK + 1])
+{
+	for (uint32_t i = info->column.rank; i > 0; i--) {
+		uint64_t across =
+			(info->column.shape[i - 1] + info->chunk_shape[i] - 1) / info->chunk_shape[i];
+		offset[i] = chunk % across * info->chunk_shape[i];
+		chunk /= across;
+	}
+	offset[0] = chunk * info->chunk_shape[0];
+}
+
+static esk_status copy_chunk(esk_h5_dataset *from, esk_h5_dataset *to, uint64_t chunk, esk_error *err)
+{
+	void *data = NULL;
+	size_t size = 0;
+	uint32_t mask = 0;
+	hsize_t offset[ESK_MAX_RANK + 1];
+	uint64_t address, stored;
+	esk_status status = esk_h5_locate_chunk(from, chunk, &address, &stored, &mask, err);
+	if (status != ESK_OK || stored == 0)
+		return status;
+	status = esk_h5_read_raw_chunk(from, chunk, &data, &size, &mask, err);
+	if (status != ESK_OK)
+		return status;
+	chunk_offset(&from->info, chunk, offset);
+	esk_h5_lock();
+	if (H5Dwrite_chunk(to->id, H5P_DEFAULT, mask, offset, size, data) < 0)
+		status = esk_h5_fail(
+			err, ESK_EIO, "chunk %llu of \"%s\"", (unsigned long long)chunk, from->info.path);
+	esk_h5_unlock();
+	free(data);
+	return status;
+}
+
+esk_status esk_h5_copy_dataset(
+	esk_h5_dataset *from, esk_h5 *to, bool (*keep)(void *arg, uint64_t chunk), void *arg, esk_error *err)
+{
+	bool by_chunk = from->info.chunked && from->info.raw_readable;
+	esk_status status = esk_h5_enter(from->file, err);
+	if (status != ESK_OK)
+		return status;
+	status = by_chunk ? create_like(from, to, err) : copy_whole(from, to, err);
+	status = esk_h5_leave(from->file, status, err);
+	if (status != ESK_OK || !by_chunk)
+		return status;
+	esk_h5_dataset *copy;
+	status = esk_h5_dataset_open(to, from->info.path, &copy, err);
+	uint64_t count = esk_h5_chunk_count(from);
+	for (uint64_t chunk = 0; chunk < count && status == ESK_OK; chunk++)
+		if (keep(arg, chunk))
+			status = copy_chunk(from, copy, chunk, err);
+	return status;
+}
