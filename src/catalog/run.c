@@ -264,8 +264,11 @@ esk_status esk_catalog_delete_run(esk_catalog *catalog, const char *name, esk_er
 		esk_sql_bind_text(&sql, name);
 		status = esk_sql_run(&sql, err);
 	}
-	if (status == ESK_OK && sqlite3_changes(catalog->db) == 0)
-		status = esk_fail(
+	bool found = status == ESK_OK && sqlite3_changes(catalog->db) != 0;
+	status = esk_sql_leave(&scope, status, err);
+	/* Nothing was there and nothing changed: a transaction around the call goes on. */
+	if (status == ESK_OK && !found)
+		return esk_fail(
 			err, ESK_ENOTFOUND, "catalogue %s: there is no run \"%.200s\"", catalog->path, name);
-	return esk_sql_leave(&scope, status, err);
+	return status;
 }

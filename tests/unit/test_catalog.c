@@ -270,6 +270,10 @@ static void a_transaction_is_kept_or_undone_as_a_whole(void **state)
 	assert_int_equal(answer(p->path, "SELECT count(*) FROM runs"), 1);
 
 	OK(esk_catalog_begin(catalog, &err));
+	FAILS(ESK_ENOTFOUND, "\"no\"", esk_catalog_delete_run(catalog, "no", &err)); /* is no failure of it */
+	OK(esk_catalog_commit(catalog, &err));
+
+	OK(esk_catalog_begin(catalog, &err));
 	put_some_run(catalog, "two");
 	esk_catalog_rollback(catalog);
 	esk_catalog_rollback(catalog); /* nothing is open: no harm */
