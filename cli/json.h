@@ -1,0 +1,10 @@
+/* Printing a JSON value. */
+#ifndef CLI_JSON_H
+#define CLI_JSON_H
+
+#include <jansson.h>
+
+/* Indented, on standard output, in ASCII, so that nothing in it steers a terminal. Takes the reference. */
+void cli_print_json(json_t *value);
+
+#endif

@@ -1,0 +1,28 @@
+/* What a ref selects, opened for reading. */
+#ifndef CLI_SELECT_H
+#define CLI_SELECT_H
+
+#include "place.h"
+#include "value.h"
+
+typedef struct cli_selection {
+	const char *text; /* the ref as given */
+	esk_ref ref;
+	esk_reader *reader;
+	cli_rows rows;
+	uint64_t first; /* rows first, first + step, …: `count` of them */
+	uint64_t step;
+	uint64_t count;
+} cli_selection;
+
+/* Takes every `every`-th row of what the ref names. */
+int cli_select_open(cli_place *place, const char *text, uint64_t every, cli_selection *ret_selection);
+void cli_select_close(cli_selection *selection);
+
+/* Loads the piece that begins with the i-th row selected; its size is in selection->rows.count. */
+int cli_select_load(cli_selection *selection, uint64_t i, uint64_t piece_rows);
+
+/* "START:STOP" as in Python (either may be missing or negative) within `rows` rows. */
+bool cli_parse_rows(const char *text, uint64_t rows, uint64_t *ret_first, uint64_t *ret_stop);
+
+#endif
