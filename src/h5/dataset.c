@@ -220,7 +220,7 @@ static esk_status create_dataset(esk_h5 *file, const char *path, const esk_colum
 		return esk_fail(err, ESK_EEXIST, "%s: '/%s' exists already", file->path, path);
 	id = create_id(file, path, column, chunk_rows, pipeline);
 	if (id < 0)
-		return esk_h5_fail(err, ESK_EIO, "%s: cannot create dataset '/%s'", file->path, path);
+		return esk_h5_fail_create(file, "dataset", path, err);
 	status = write_labels(id, path, column, err);
 	if (status != ESK_OK) {
 		esk_h5_drop(id);

@@ -146,6 +146,27 @@ static esk_jfile *usable(const driver_file *file)
 
 /* ---- callbacks ---- */
 
+/* The driver's information in a property list is one pointer. */
+static void *fapl_copy(const void *info)
+{
+	esk_h5_link **copy = malloc(sizeof *copy);
+	if (copy)
+		memcpy(copy, info, sizeof *copy);
+	return copy;
+}
+
+/* For the files that this one refers to: libhdf5 opens them with its properties. */
+static void *fapl_get(H5FD_t *base)
+{
+	return fapl_copy(&((driver_file *)base)->link);
+}
+
+static herr_t fapl_free(void *info)
+{
+	free(info);
+	return 0;
+}
+
 static H5FD_t *driver_open(const char *name, unsigned flags, hid_t fapl, haddr_t maxaddr)
 {
 	esk_h5_link *const *info = H5Pget_driver_info(fapl);
@@ -292,6 +313,9 @@ static const H5FD_class_t driver_class = {
 	.maxaddr = MAX_ADDRESS,
 	.fc_degree = H5F_CLOSE_STRONG,
 	.fapl_size = sizeof(esk_h5_link *),
+	.fapl_get = fapl_get,
+	.fapl_copy = fapl_copy,
+	.fapl_free = fapl_free,
 	.open = driver_open,
 	.close = driver_close,
 	.query = driver_query,

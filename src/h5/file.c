@@ -94,20 +94,28 @@ static esk_status read_base_address(esk_h5 *file, esk_error *err)
 }
 
 /* Superblocks of version 3 mark a file that is open for writing, and stock readers refuse what is marked: a
- * file whose writer was killed would be shut, whatever a commit made durable. */
+ * file whose writer was killed would be shut, whatever a commit made durable. The header is looked at here
+ * since libhdf5 would mark it first. It is at 0, or behind a user block of 512, 1024, 2048 … bytes. */
 static esk_status check_superblock(esk_h5 *file, esk_error *err)
 {
-	H5F_info2_t info;
+	static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1A, '\n'};
+	unsigned char head[9];
 
-	if (H5Fget_info2(file->id, &info) < 0)
-		return esk_h5_fail(err, ESK_ECORRUPT, "cannot read the header of %s", file->path);
-	if (info.super.version > 2)
+	for (uint64_t at = 0; at<esk_jfile_end(file->jfile); at = at> 0 ? 2 * at : 512) {
+		esk_status status = esk_jfile_read(file->jfile, at, head, sizeof head, err);
+		if (status != ESK_OK)
+			return status;
+		if (memcmp(head, signature, sizeof signature) != 0)
+			continue;
+		if (head[8] <= 2)
+			return ESK_OK;
 		return esk_fail(err, ESK_EUNSUPPORTED,
 			"%s has superblock version %u (expected at most 2), which cannot be committed to: "
 			"copy it with "
 			"'h5repack --high=1' first",
-			file->path, info.super.version);
-	return ESK_OK;
+			file->path, head[8]);
+	}
+	return esk_fail(err, ESK_ECORRUPT, "%s is not an HDF5 file: it has no HDF5 signature", file->path);
 }
 
 /* Opens (or creates) file->path through file->jfile. Undone by close_ids. */
@@ -134,8 +142,6 @@ static esk_status open_ids(esk_h5 *file, bool create, esk_error *err)
 			create ? "created" : "opened");
 	if (status == ESK_OK)
 		status = read_base_address(file, err);
-	if (status == ESK_OK && file->writable)
-		status = check_superblock(file, err);
 	if (status == ESK_OK && file->writable && !create)
 		esk_jfile_set_committed_end(file->jfile, esk_h5_link_eoa(file->link));
 out:
@@ -186,7 +192,9 @@ esk_status esk_h5_open_write(const esk_os *os, const char *path, esk_h5 **ret_fi
 			"%s holds nothing: its writer ended before the first commit; remove it", path);
 		goto recovered;
 	}
-	status = open_ids(file, false, err);
+	status = check_superblock(file, err);
+	if (status == ESK_OK)
+		status = open_ids(file, false, err);
 	if (status != ESK_OK)
 		goto recovered;
 	if (ret_recovery)

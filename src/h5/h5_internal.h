@@ -129,6 +129,10 @@ bool esk_h5_path_exists(esk_h5 *file, const char *path);
 /* Under the lock: link creation properties: UTF-8 name, groups above are made. Negative on failure. */
 hid_t esk_h5_link_properties(void);
 
+/* Under the lock, after libhdf5 refused to create `what` at `path`: ESK_EEXIST where a dataset stands in its
+ * way, else what libhdf5 says. */
+esk_status esk_h5_fail_create(esk_h5 *file, const char *what, const char *path, esk_error *err);
+
 /* ---- attribute.c ---- */
 /* Under the lock: as esk_h5_set_text and esk_h5_get_text, of an open object; `what` is its path for messages.
  */

@@ -88,6 +88,27 @@ hid_t esk_h5_link_properties(void)
 	return plist;
 }
 
+esk_status esk_h5_fail_create(esk_h5 *file, const char *what, const char *path, esk_error *err)
+{
+	esk_error why;
+	char prefix[ESK_H5_PATH_BYTES];
+
+	esk_h5_fail(&why, ESK_EIO, "%s: cannot create %s '/%s'", file->path, what, path);
+	for (const char *end = strchr(path, '/'); end; end = strchr(end + 1, '/')) {
+		hid_t group;
+		memcpy(prefix, path, (size_t)(end - path));
+		prefix[end - path] = '\0';
+		if (!esk_h5_path_exists(file, prefix))
+			break;
+		group = H5Gopen2(file->id, prefix, H5P_DEFAULT);
+		if (group < 0)
+			return esk_fail(err, ESK_EEXIST, "%s: cannot create %s '/%s': '/%s' is no group",
+				file->path, what, path, prefix);
+		esk_h5_drop(group);
+	}
+	return esk_fail(err, why.code, "%s", why.message);
+}
+
 /* ---- groups ---- */
 
 static esk_status make_group(esk_h5 *file, const char *path, esk_error *err)
@@ -108,7 +129,7 @@ static esk_status make_group(esk_h5 *file, const char *path, esk_error *err)
 	plist = esk_h5_link_properties();
 	group = plist < 0 ? plist : H5Gcreate2(file->id, path, plist, H5P_DEFAULT, H5P_DEFAULT);
 	if (group < 0)
-		status = esk_h5_fail(err, ESK_EIO, "%s: cannot make group '/%s'", file->path, path);
+		status = esk_h5_fail_create(file, "group", path, err);
 	else
 		esk_h5_drop(group);
 	esk_h5_drop(plist);
