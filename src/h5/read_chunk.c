@@ -259,7 +259,7 @@ static esk_status chunk_fill(
 	esk_h5_dataset *dataset, const esk_h5_grid *grid, unsigned char *out, esk_error *err)
 {
 	const unsigned char *fill;
-	esk_status status = esk_h5_fill_value(dataset, &fill, err);
+	esk_status status = esk_h5_fill_value(dataset, grid->element_bytes, &fill, err);
 	if (status == ESK_OK)
 		esk_h5_elements_fill(out, grid->chunk_bytes, fill, grid->element_bytes);
 	return status;

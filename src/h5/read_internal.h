@@ -7,6 +7,7 @@
  *       esk_h5_task_run         read_chunk.c    stored bytes → decoded rows → out
  *         esk_h5_slot_*         read_cache.c    chunks decoded lately; buffers that outlive a call
  *     esk_h5_read_slowly        read_slow.c     what only libhdf5 can read
+ *     esk_h5_read_converted     read_convert.c  decoded here, converted by libhdf5
  *
  * A band is the set of chunks that hold the same rows: one chunk where chunks span whole cells, `band_chunks`
  * of them where the grid divides cells as well. Chunk number = band * band_chunks + number within the band.
@@ -78,8 +79,8 @@ typedef struct esk_h5_buffers {
 
 /* The shape of a dataset as reading needs it. */
 typedef struct esk_h5_grid {
-	uint32_t rank; /* of a cell */
-	uint32_t element_bytes;
+	uint32_t rank;          /* of a cell */
+	uint32_t element_bytes; /* as stored: those in memory where the dataset is raw_readable */
 	uint64_t rows;
 	uint64_t cell_bytes;
 	uint64_t chunk_rows;
@@ -164,8 +165,9 @@ void esk_h5_elements_fill(
 /* ---- read_locate.c ---- */
 esk_status esk_h5_locate_tasks(
 	esk_h5_dataset *dataset, const esk_h5_grid *grid, esk_h5_task *tasks, size_t count, esk_error *err);
-/* The fill value, one element; NULL if all its bytes are zero. */
-esk_status esk_h5_fill_value(esk_h5_dataset *dataset, const unsigned char **ret_fill, esk_error *err);
+/* The fill value, one element as stored; NULL if all its bytes are zero. */
+esk_status esk_h5_fill_value(
+	esk_h5_dataset *dataset, size_t element_bytes, const unsigned char **ret_fill, esk_error *err);
 
 /* ---- read_cache.c ---- */
 /* A pinned slot with the first `need_bytes` of a chunk, or NULL; *ret_again is set when it had fewer of them.
@@ -195,5 +197,16 @@ esk_status esk_h5_task_run(esk_h5_read *read, const esk_h5_task *task, esk_h5_bu
 /* Through H5Dread, under the lock. */
 esk_status esk_h5_read_slowly(
 	esk_h5_dataset *dataset, const esk_h5_rows *pieces, size_t piece_count, esk_error *err);
+
+/* ---- read_rows.c ---- */
+/* Pieces inside the dataset, as elements are stored. *ret_volatile: whether the handle must still not be
+ * stale. */
+esk_status esk_h5_read_raw(esk_h5_dataset *dataset, esk_pool *pool, const esk_h5_grid *grid,
+	const esk_h5_rows *pieces, size_t piece_count, bool *ret_volatile, esk_error *err);
+
+/* ---- read_convert.c ---- */
+/* ESK_EUNSUPPORTED leaves `err` as it was where the chunks cannot be decoded here. */
+esk_status esk_h5_read_converted(esk_h5_dataset *dataset, esk_pool *pool, const esk_h5_rows *pieces,
+	size_t piece_count, bool *ret_volatile, esk_error *err);
 
 #endif

@@ -221,13 +221,14 @@ static esk_status fill_ask(esk_h5_dataset *dataset, unsigned char *ret_fill, esk
 	if (status != ESK_OK)
 		return status;
 	H5D_fill_value_t defined = H5D_FILL_VALUE_UNDEFINED;
-	hid_t plist = H5Dget_create_plist(dataset->id);
-	bool got = plist >= 0 && H5Pfill_value_defined(plist, &defined) >= 0 &&
-		   (defined == H5D_FILL_VALUE_UNDEFINED ||
-			   H5Pget_fill_value(plist, dataset->memory_type, ret_fill) >= 0);
+	hid_t plist = H5Dget_create_plist(dataset->id), type = H5Dget_type(dataset->id);
+	bool got = plist >= 0 && type >= 0 && H5Pfill_value_defined(plist, &defined) >= 0 &&
+		   (defined == H5D_FILL_VALUE_UNDEFINED || H5Pget_fill_value(plist, type, ret_fill) >= 0);
 	if (!got)
 		status = esk_h5_fail(err, ESK_ECORRUPT, "%s: dataset %s: its fill value cannot be read",
 			esk_h5_path(dataset->file), esk_h5_dataset_info(dataset)->path);
+	if (type >= 0)
+		H5Tclose(type);
 	if (plist >= 0)
 		H5Pclose(plist);
 	return esk_h5_leave(dataset->file, status, err);
@@ -238,10 +239,10 @@ static bool all_zero(const unsigned char *bytes, size_t size)
 	return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
 }
 
-esk_status esk_h5_fill_value(esk_h5_dataset *dataset, const unsigned char **ret_fill, esk_error *err)
+esk_status esk_h5_fill_value(
+	esk_h5_dataset *dataset, size_t element_bytes, const unsigned char **ret_fill, esk_error *err)
 {
 	struct esk_h5_reader *reader = dataset->file->reader;
-	size_t element_bytes = esk_h5_dataset_info(dataset)->column.dtype.size_bytes;
 	pthread_mutex_lock(&reader->lock);
 	struct esk_h5_chunk_cache *cache = cache_of(dataset);
 	const unsigned char *fill = cache && cache->fill && !cache->fill_zero ? cache->fill : NULL;

@@ -14,9 +14,9 @@ static esk_status fail_geometry(const esk_h5_dataset *dataset, const char *what,
 }
 
 /* Bytes of one cell, checked: the shape comes from a file. */
-static bool cell_bytes_of(const esk_column *column, uint64_t *ret_bytes)
+static bool cell_bytes_of(const esk_column *column, uint64_t element_bytes, uint64_t *ret_bytes)
 {
-	uint64_t bytes = column->dtype.size_bytes;
+	uint64_t bytes = element_bytes;
 	for (uint32_t i = 0; i < column->rank; i++)
 		if (!esk_mul_u64(bytes, column->shape[i], &bytes))
 			return false;
@@ -30,7 +30,7 @@ esk_status esk_h5_grid_make(const esk_h5_dataset *dataset, esk_h5_grid *ret_grid
 	const esk_column *column = &info->column;
 	esk_h5_grid grid = {
 		.rank = column->rank,
-		.element_bytes = column->dtype.size_bytes,
+		.element_bytes = info->chunked ? info->pipeline.element_bytes : column->dtype.size_bytes,
 		.rows = info->rows,
 		.shape = column->shape,
 		.chunk_shape = info->chunk_shape + 1,
@@ -41,7 +41,8 @@ esk_status esk_h5_grid_make(const esk_h5_dataset *dataset, esk_h5_grid *ret_grid
 	if (dataset->id < 0)
 		return esk_fail(err, ESK_ENOTFOUND, "%s: dataset %s was deleted", esk_h5_path(dataset->file),
 			info->path);
-	if (!cell_bytes_of(column, &grid.cell_bytes) || !esk_mul_u64(grid.cell_bytes, grid.rows, &total))
+	if (!cell_bytes_of(column, grid.element_bytes, &grid.cell_bytes) ||
+		!esk_mul_u64(grid.cell_bytes, grid.rows, &total))
 		return fail_geometry(dataset, "its dimensions and 64 bits of size", err);
 	if (info->chunked) {
 		grid.chunk_rows = info->chunk_shape[0];
@@ -56,7 +57,7 @@ esk_status esk_h5_grid_make(const esk_h5_dataset *dataset, esk_h5_grid *ret_grid
 		}
 		if (grid.chunk_rows == 0 ||
 			!esk_mul_u64(grid.chunk_row_bytes, grid.chunk_rows, &grid.chunk_bytes) ||
-			(info->raw_readable && grid.chunk_bytes != info->pipeline.chunk_bytes))
+			grid.chunk_bytes != info->pipeline.chunk_bytes)
 			return fail_geometry(dataset, "its element size and its chunks", err);
 		grid.band_count = grid.rows / grid.chunk_rows + (grid.rows % grid.chunk_rows != 0);
 		if (!esk_mul_u64(grid.band_count, grid.band_chunks, &total))

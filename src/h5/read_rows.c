@@ -136,7 +136,7 @@ static esk_status read_chunked(esk_h5_read *read, esk_pool *pool, const esk_h5_r
 	}
 	read->fill = NULL;
 	if (unwritten)
-		status = esk_h5_fill_value(dataset, &read->fill, err);
+		status = esk_h5_fill_value(dataset, read->grid.element_bytes, &read->fill, err);
 	if (status != ESK_OK)
 		return status;
 	read->keep = !dataset->file->writable && read->grid.chunk_bytes <= KEEP_BYTES / read->task_count;
@@ -154,7 +154,7 @@ static void bools_clamp(const esk_h5_grid *grid, const esk_h5_rows *pieces, size
 	}
 }
 
-static esk_status read_raw(esk_h5_dataset *dataset, esk_pool *pool, const esk_h5_grid *grid,
+esk_status esk_h5_read_raw(esk_h5_dataset *dataset, esk_pool *pool, const esk_h5_grid *grid,
 	const esk_h5_rows *pieces, size_t piece_count, bool *ret_volatile, esk_error *err)
 {
 	if (!esk_h5_dataset_info(dataset)->chunked)
@@ -181,10 +181,13 @@ esk_status esk_h5_read_rows(esk_h5_dataset *dataset, esk_pool *pool, const esk_h
 		return status;
 	bool volatile_bytes = false;
 	if (info->raw_readable && (info->chunked || info->contiguous_address != UINT64_MAX)) {
-		status = read_raw(dataset, pool, &grid, pieces, piece_count, &volatile_bytes, err);
+		status = esk_h5_read_raw(dataset, pool, &grid, pieces, piece_count, &volatile_bytes, err);
 	} else {
 		volatile_bytes = true;
 		status = esk_h5_read_slowly(dataset, pieces, piece_count, err);
+		if (status == ESK_EUNSUPPORTED)
+			status = esk_h5_read_converted(
+				dataset, pool, pieces, piece_count, &volatile_bytes, err);
 	}
 	/* Invariant 1. Damage on a stale handle is no proof of damage: the next handle tells. */
 	if ((volatile_bytes || status == ESK_ECORRUPT) && esk_h5_is_stale(dataset->file))
