@@ -1,6 +1,6 @@
 """Chunks made here are read by stock HDF5 readers, and theirs are decoded here.
 
-Needs ``codec_tool``, which the build makes: ``$ESK_BUILD/tests/codec_tool`` (default: ``build``).
+Needs ``codec_tool``, which the build makes below ``$ESK_BUILD/tests`` (default: ``build``).
 """
 
 import itertools
@@ -16,7 +16,7 @@ import pytest
 BUILD = Path(os.environ.get("ESK_BUILD", Path(__file__).resolve().parents[2] / "build"))
 DTYPES = {"u8": "u1", "i16": "i2", "f32": "f4", "f64": "f8", "c128": "c16"}
 CELLS = [(), (3,), (7, 5), (210, 3)]
-ROWS = [1, 4, 9]
+ROWS = [1, 9]
 CODECS = ["none", "gzip", "gzip:4", "lzf", "szip", "zstd", "lz4", "blosc", "bitshuffle"]
 SHUFFLES = ["", "+shuffle", "-shuffle"]
 CHECKSUMS = ["", "+fletcher32"]
@@ -35,9 +35,9 @@ class Tool:
     """One running codec_tool."""
 
     def __init__(self):
-        self.process = subprocess.Popen(
-            [BUILD / "tests" / "codec_tool"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        programs = sorted((BUILD / "tests").rglob("codec_tool"))
+        assert programs, f"no codec_tool below {BUILD / 'tests'}: build first, or set ESK_BUILD"
+        self.process = subprocess.Popen([programs[0]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def _ask(self, line, data):
         self.process.stdin.write(line.encode() + b"\n" + data)
@@ -181,7 +181,7 @@ def test_hdf5_reads_chunks_made_here(tool, tmp_path, spec, dtype):
                 dataset.id.write_direct_chunk((number * rows, *[0] * len(cell)), packed, mask)
                 expected[dataset.name] += raw
     with h5py.File(path) as file:
-        assert len(expected) == len(file) >= 10 or spec.startswith("szip")
+        assert len(expected) == len(file) == len(CELLS) * len(ROWS) or spec.startswith("szip")
         for name, raw in expected.items():
             found = file[name][:].tobytes()
             assert found == raw[: len(found)], name
@@ -232,27 +232,27 @@ def test_chunks_of_hdf5_are_decoded_here(tool, file, options, dtype):
     if options.startswith("szip") and dtype == "c128":
         pytest.skip("HDF5's szip takes no complex numbers")
     itemsize = np.dtype(DTYPES[dtype]).itemsize
+    rows = 6
     for cell in CELLS[1:]:
-        for rows in (6, 9):
-            chunk = (rows, *cell)
-            for content in CONTENTS:
-                data = array(content, (rows + 2, *cell), DTYPES[dtype])
-                dataset = file.create_dataset(
-                    f"d{len(file)}", data=data, chunks=chunk, maxshape=(None, *cell), **THEIRS[options]
-                )
-                filters = stored_filters(dataset)
-                for first in (0, rows):
-                    offset = (first, *[0] * len(cell))
-                    mask, packed = dataset.id.read_direct_chunk(offset)
-                    padded = np.zeros(chunk, DTYPES[dtype])
-                    part = data[first : first + rows]
-                    padded[: len(part)] = part
-                    raw = padded.tobytes()
-                    for want in (len(raw), part.nbytes, len(raw) // 2 + 1, 1):
-                        # What lies behind the edge is the writer's to choose: it is not compared.
-                        end = min(want, part.nbytes)
-                        found = tool.decode(filters, len(raw), itemsize, mask, packed, want)
-                        assert found[:end] == raw[:end], (cell, rows, content, first, want)
+        chunk = (rows, *cell)
+        for content in CONTENTS:
+            data = array(content, (rows + 2, *cell), DTYPES[dtype])
+            dataset = file.create_dataset(
+                f"d{len(file)}", data=data, chunks=chunk, maxshape=(None, *cell), **THEIRS[options]
+            )
+            filters = stored_filters(dataset)
+            for first in (0, rows):
+                offset = (first, *[0] * len(cell))
+                mask, packed = dataset.id.read_direct_chunk(offset)
+                padded = np.zeros(chunk, DTYPES[dtype])
+                part = data[first : first + rows]
+                padded[: len(part)] = part
+                raw = padded.tobytes()
+                for want in (len(raw), part.nbytes, len(raw) // 2 + 1, 1):
+                    # What lies behind the edge is the writer's to choose: it is not compared.
+                    end = min(want, part.nbytes)
+                    found = tool.decode(filters, len(raw), itemsize, mask, packed, want)
+                    assert found[:end] == raw[:end], (cell, rows, content, first, want)
 
 
 @pytest.mark.parametrize("options", [name for name in THEIRS if name not in ("plain", "shuffle")])

@@ -535,6 +535,61 @@ static void damaged_chunks_are_refused_or_decode_to_their_size(void **state)
 	esk_scratch_destroy(scratch);
 }
 
+/* Decodes `text` as a chunk of `chunk` bytes with one filter, and expects `status`, and `expected` where that
+ * is ESK_OK. */
+static void bytes_assert(esk_filter filter, size_t chunk, const char *bytes, size_t size, esk_status status,
+	const char *expected)
+{
+	esk_scratch *scratch = esk_scratch_create();
+	esk_pipeline pipeline = {.count = 1, .element_bytes = 1, .chunk_bytes = chunk, .filters = {filter}};
+	uint8_t *data = bytes_new(size), *found = bytes_new(chunk);
+	memcpy(data, bytes, size);
+	esk_error err = {0};
+	if (esk_pipeline_decode(&pipeline, scratch, 0, data, size, found, chunk, &err) != status)
+		fail_msg("expected %s, found: %s", esk_status_name(status), err.message);
+	if (status == ESK_OK)
+		assert_memory_equal(found, expected, chunk);
+	free(found);
+	free(data);
+	esk_scratch_destroy(scratch);
+}
+#define BYTES(text) text, sizeof(text) - 1
+
+static void chunks_written_by_hand_decode_as_their_formats_say(void **state)
+{
+	esk_filter lzf = {ESK_FILTER_LZF, true, 0, {0}};
+	bytes_assert(lzf, 3, BYTES("\002abc"), ESK_OK, "abc");
+	bytes_assert(lzf, 8, BYTES("\001ab\200\001"), ESK_OK, "abababab");
+	bytes_assert(lzf, 13, BYTES("\000a\340\003\000"), ESK_OK, "aaaaaaaaaaaaa");
+	bytes_assert(lzf, 8, BYTES("\001ab\200\002"), ESK_ECORRUPT, NULL); /* from before the beginning */
+	bytes_assert(lzf, 8, BYTES("\200\000"), ESK_ECORRUPT, NULL);
+	bytes_assert(lzf, 8, BYTES("\001ab\200"), ESK_ECORRUPT, NULL); /* half a reference */
+	bytes_assert(lzf, 13, BYTES("\000a\340\003"), ESK_ECORRUPT, NULL);
+	bytes_assert(lzf, 3, BYTES("\002ab"), ESK_ECORRUPT, NULL);         /* half a run */
+	bytes_assert(lzf, 7, BYTES("\001ab\200\001"), ESK_ECORRUPT, NULL); /* one byte too many */
+	bytes_assert(lzf, 9, BYTES("\001ab\200\001"), ESK_ECORRUPT, NULL); /* one too few */
+
+	esk_filter lz4 = {ESK_FILTER_LZ4, true, 1, {0}};
+	bytes_assert(lz4, 5, BYTES("\0\0\0\0\0\0\0\5\0\0\0\3\0\0\0\3abc\0\0\0\2de"), ESK_OK, "abcde");
+	bytes_assert(lz4, 5, BYTES("\0\0\0\0\0\0\0\5\0\0\0\3\0\0\0\3abc\0\0\0\2d"), ESK_ECORRUPT, NULL);
+	bytes_assert(lz4, 5, BYTES("\0\0\0\0\0\0\0\5\0\0\0\3\0\0\0\3abc\0\0"), ESK_ECORRUPT, NULL);
+	bytes_assert(lz4, 5, BYTES("\0\0\0\0\0\0\0\6\0\0\0\6\0\0\0\6abcdef"), ESK_ECORRUPT, NULL);
+	bytes_assert(lz4, 5, BYTES("\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0\0"), ESK_ECORRUPT, NULL);
+
+	/* 8 elements of a byte: row j has bit j of each; then two that are left over. */
+	esk_filter bits = {ESK_FILTER_BITSHUFFLE, true, 5, {0, 4, 1, 0, 0}};
+	bytes_assert(bits, 10, BYTES("\001\002\000\000\000\000\000\200xy"), ESK_OK,
+		"\001\002\000\000\000\000\000\200xy");
+	bytes_assert(bits, 10, BYTES("\377\000\003\000\000\000\000\000xy"), ESK_OK,
+		"\005\005\001\001\001\001\001\001xy");
+	bytes_assert(bits, 10, BYTES("\001\002\000\000\000\000\000\200x"), ESK_ECORRUPT, NULL);
+	esk_filter packed = {ESK_FILTER_BITSHUFFLE, true, 5, {0, 4, 1, 0, 2}};
+	bytes_assert(packed, 2, BYTES("\0\0\0\0\0\0\0\2\0\0\0\10xy"), ESK_OK, "xy");
+	bytes_assert(packed, 2, BYTES("\0\0\0\0\0\0\0\2\0\0\0\10x"), ESK_ECORRUPT, NULL);
+	bytes_assert(packed, 2, BYTES("\0\0\0\0\0\0\0\2\0\0\0\11xy"), ESK_ECORRUPT, NULL);
+	bytes_assert(packed, 2, BYTES("\0\0\0\0\0\0\0\2\0\0"), ESK_ECORRUPT, NULL);
+}
+
 static void wrong_adler32_of_a_whole_chunk_is_found(void **state)
 {
 	esk_scratch *scratch = esk_scratch_create();
@@ -649,6 +704,7 @@ int main(void)
 		cmocka_unit_test(fletcher32_is_the_sum_it_is_defined_as),
 		cmocka_unit_test(fletcher32_with_swapped_bytes_is_accepted),
 		cmocka_unit_test(damaged_chunks_are_refused_or_decode_to_their_size),
+		cmocka_unit_test(chunks_written_by_hand_decode_as_their_formats_say),
 		cmocka_unit_test(wrong_adler32_of_a_whole_chunk_is_found),
 		cmocka_unit_test(chunks_of_another_size_are_refused),
 		cmocka_unit_test(unknown_filters_are_named),
