@@ -9,7 +9,8 @@
  *  1. Bytes below the committed end change in the file only from a complete, synchronised record.
  *     esk_jfile_write sends them to the overlay; finish_record synchronises before finish_apply writes.
  *  2. Before a record can be complete, everything it refers to is durable: the file's bytes at and beyond the
- * old committed end, its size, and on the first commit its name.  finish_record: file first, record second.
+ * old committed end, and its size.  finish_record: file first, record second. Its name: open.c,
+ * begin_session.
  *  3. The last complete record stays whole in the journal until a later one is complete, so what is
  * committed, its number and its end are always known.  place_record never overlaps it; slots alternate.
  *  4. A record is overwritten only after its pages are durable in the file: finish_record synchronises the
@@ -391,8 +392,6 @@ static esk_status finish_record(esk_jfile *file, esk_error *err)
 {
 	const esk_os *os = file->os;
 	esk_status status = esk_os_sync(os, file->fd, file->path, err);
-	if (status == ESK_OK && file->never_committed)
-		status = esk_os_sync_parent(os, file->path, err);
 	if (status == ESK_OK)
 		status = esk_record_build(
 			&file->record, file->frozen, file->frozen_end, os, file->fd, file->path, err);

@@ -5,29 +5,28 @@
  * written since, and per directory which names were made, renamed or removed since its last sync_dir. So it
  * can
  *
- *   fail the k-th call         esk_fault_fail_at: with any errno, once or from then on. A write may be cut
+ *   fail the k-th call        esk_fault_fail_at: with any errno, once or from then on. A write may be cut
  * short first. A synchronisation that fails loses what it should have written, by seed, and a later one that
- *                              succeeds does not bring it back: that is what Linux does
- *   run out of space           esk_fault_set_space
- *   return short and EINTR     esk_fault_set_hiccups
- *   cut the power              esk_fault_cut_at, esk_fault_cut: from that call on everything fails with EIO.
- * The owner of the code under test then drops its handles, and esk_fault_reboot puts in place what a disk
- * might hold: each write, truncation, creation, rename and removal that was not synchronised is kept or
- *                              dropped on its own, writes also torn at 512-byte sectors, by seed. Locks are
- * gone, boot_id is another, files under a volatile prefix (and under /dev/shm) are gone
+ * succeeds does not bring it back: that is what Linux does run out of space          esk_fault_set_space
+ *   return short, or EINTR    esk_fault_set_hiccups
+ *   cut the power             esk_fault_cut_at, esk_fault_cut: from that call on everything fails with EIO.
+ * The test drops the handles of the code under test, and esk_fault_reboot puts in place what a disk might
+ * hold: each write, truncation, creation, rename and removal that was not synchronised is kept or dropped on
+ * its own, writes also torn at 512-byte sectors, by seed. Locks are gone, boot_id is another, files under a
+ * volatile prefix are gone
  *
  * Use:
  *     esk_fault *fault = esk_fault_new(seed);
  *     esk_fault_cut_at(fault, 17);
- *     … run the code under test on esk_fault_os(fault); it meets EIO; close its handles …
+ *     ... run the code under test on esk_fault_os(fault); it meets EIO; close its handles ...
  *     esk_fault_reboot(fault);
- *     … open again on esk_fault_os(fault) and look …
+ *     ... open again on esk_fault_os(fault) and look ...
  *     esk_fault_free(fault);
  *
- * What it does not see: stores through a mapping (use esk_fault_set_volatile for rings), and writes past the
- * table to a file that is open through it; after esk_fault_reboot nothing is open, and files may be changed
- * by anyone. A directory's name becomes durable by sync_dir of its parent, a file's only by sync_dir, never
- * by sync. Thread-safe, one call at a time. Calls are counted but for close, lock and boot_id. */
+ * What it does not see: stores through a mapping (declare rings volatile), and writes past the table to a
+ * file that is open through it; after esk_fault_reboot nothing is open, and files may be changed by anyone.
+ * A name becomes durable by sync_dir of its directory only, never by sync of the file.
+ * Thread-safe, one call at a time. Calls are counted but for close, lock and boot_id. */
 #ifndef ESK_TESTS_FAULT_OS_H
 #define ESK_TESTS_FAULT_OS_H
 
