@@ -1,4 +1,5 @@
-/* h5: what is written comes back, from here and from stock libhdf5; what others wrote is described as it is. */
+/* h5: what is written comes back, from here and from stock libhdf5; what others wrote is described as it is.
+ */
 #include "support/unit.h"
 
 #include "h5/h5.h"
@@ -50,7 +51,8 @@ static esk_h5_dataset *add(esk_h5 *file, const char *path, const char *spec, uin
 	esk_pipeline pipeline = {0};
 	esk_h5_dataset *dataset = NULL;
 	if (column.dtype.kind != ESK_STRING)
-		assert_ok(esk_pipeline_build(column.codec[0] ? column.codec : "none", &column, chunk_rows, &pipeline, &err),
+		assert_ok(esk_pipeline_build(column.codec[0] ? column.codec : "none", &column, chunk_rows,
+				  &pipeline, &err),
 			&err);
 	assert_ok(esk_h5_dataset_create(file, path, &column, chunk_rows, &pipeline, &dataset, &err), &err);
 	return dataset;
@@ -67,7 +69,8 @@ static void append(esk_h5_dataset *dataset, uint64_t chunk, unsigned char byte)
 
 	memset(plain, byte, info->pipeline.chunk_bytes);
 	esk_span span = {plain, info->pipeline.chunk_bytes};
-	assert_ok(esk_pipeline_encode(&info->pipeline, scratch, &span, 1, packed, bound, &size, &mask, &err), &err);
+	assert_ok(esk_pipeline_encode(&info->pipeline, scratch, &span, 1, packed, bound, &size, &mask, &err),
+		&err);
 	assert_ok(esk_h5_set_rows(dataset, (chunk + 1) * info->chunk_shape[0], &err), &err);
 	assert_ok(esk_h5_write_chunk(dataset, chunk, mask, packed, size, &err), &err);
 	free(packed);
@@ -85,8 +88,8 @@ static hid_t stock_open(const char *path)
 
 /* ---- datasets ---- */
 
-static const char *const dtypes[] = {"bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "f32",
-	"f64", "c64", "c128", "str", "str1", "str33"};
+static const char *const dtypes[] = {"bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16",
+	"f32", "f64", "c64", "c128", "str", "str1", "str33"};
 
 static void every_dtype_comes_back_from_the_file(void **state)
 {
@@ -137,7 +140,8 @@ static void every_codec_is_kept_as_it_was_built(void **state)
 		esk_pipeline pipeline;
 		esk_h5_dataset *dataset;
 		assert_ok(esk_pipeline_build(codecs[i], &column, 10, &pipeline, &err), &err);
-		assert_ok(esk_h5_dataset_create(file, codecs[i], &column, 10, &pipeline, &dataset, &err), &err);
+		assert_ok(
+			esk_h5_dataset_create(file, codecs[i], &column, 10, &pipeline, &dataset, &err), &err);
 		const esk_h5_info *info = esk_h5_dataset_info(dataset);
 		assert_int_equal(info->pipeline.count, pipeline.count);
 		assert_int_equal(info->pipeline.chunk_bytes, pipeline.chunk_bytes);
@@ -147,7 +151,8 @@ static void every_codec_is_kept_as_it_was_built(void **state)
 			assert_int_equal(kept->id, made->id);
 			assert_int_equal(kept->optional, made->optional);
 			assert_int_equal(kept->value_count, made->value_count);
-			assert_memory_equal(kept->values, made->values, made->value_count * sizeof *made->values);
+			assert_memory_equal(
+				kept->values, made->values, made->value_count * sizeof *made->values);
 		}
 		assert_true(info->raw_readable);
 		append(dataset, 0, (unsigned char)i);
@@ -253,13 +258,17 @@ static void wrong_requests_are_refused_with_what_and_where(void **state)
 	assert_int_equal(esk_h5_create(esk_os_posix(), esk_h5_path(file), &other, &err), ESK_EEXIST);
 	assert_int_equal(esk_h5_open_write(esk_os_posix(), esk_h5_path(file), &other, NULL, &err), ESK_EBUSY);
 	assert_int_equal(esk_h5_open_read(esk_os_posix(), esk_h5_path(file), &other, &err), ESK_ENOTFOUND);
-	assert_int_equal(esk_h5_dataset_create(file, "x", &column, 10, &pipeline, &dataset, &err), ESK_EEXIST);
+	assert_int_equal(
+		esk_h5_dataset_create(file, "x", &column, 10, &pipeline, &dataset, &err), ESK_EEXIST);
 	assert_non_null(strstr(err.message, "'/x'"));
-	assert_int_equal(esk_h5_dataset_create(file, "x/y", &column, 10, &pipeline, &dataset, &err), ESK_EEXIST);
-	assert_int_equal(esk_h5_dataset_create(file, "big", &column, UINT64_MAX, &pipeline, &dataset, &err), ESK_ERANGE);
-	assert_int_equal(esk_h5_dataset_create(file, "none", &column, 0, &pipeline, &dataset, &err), ESK_ERANGE);
-	for (const char *const *bad = (const char *const[]){"a//b", "./a", "a/..", "a/../b", "a\nb", NULL}; *bad;
-		bad++)
+	assert_int_equal(
+		esk_h5_dataset_create(file, "x/y", &column, 10, &pipeline, &dataset, &err), ESK_EEXIST);
+	assert_int_equal(esk_h5_dataset_create(file, "big", &column, UINT64_MAX, &pipeline, &dataset, &err),
+		ESK_ERANGE);
+	assert_int_equal(
+		esk_h5_dataset_create(file, "none", &column, 0, &pipeline, &dataset, &err), ESK_ERANGE);
+	for (const char *const *bad = (const char *const[]){"a//b", "./a", "a/..", "a/../b", "a\nb", NULL};
+		*bad; bad++)
 		assert_int_equal(esk_h5_make_group(file, *bad, &err), ESK_EINVAL);
 	assert_int_equal(esk_h5_make_group(file, "x", &err), ESK_EEXIST);
 	assert_int_equal(esk_h5_make_group(file, "x/below", &err), ESK_EEXIST);
@@ -298,7 +307,8 @@ static void files_that_are_not_hdf5_are_refused(void **state)
 	assert_int_equal(esk_h5_open_read(esk_os_posix(), path, &file, &err), ESK_ECORRUPT);
 	assert_non_null(strstr(err.message, path));
 	assert_int_equal(esk_h5_open_write(esk_os_posix(), path, &file, NULL, &err), ESK_ECORRUPT);
-	assert_int_equal(esk_h5_open_read(esk_os_posix(), test_path(dir, "absent.h5"), &file, &err), ESK_ENOTFOUND);
+	assert_int_equal(
+		esk_h5_open_read(esk_os_posix(), test_path(dir, "absent.h5"), &file, &err), ESK_ENOTFOUND);
 	assert_null(file);
 }
 
@@ -493,7 +503,8 @@ static void the_walk_meets_every_dataset_once_in_order(void **state)
 	assert_string_equal(two.seen, ".esker/head a/c/d ");
 	assert_true(esk_h5_exists(file, "/") && esk_h5_exists(file, "a/c") && esk_h5_exists(file, "zz"));
 	assert_true(esk_h5_exists(file, "a/loop/b"));
-	assert_false(esk_h5_exists(file, "dangling") || esk_h5_exists(file, "b/c") || esk_h5_exists(file, "q"));
+	assert_false(
+		esk_h5_exists(file, "dangling") || esk_h5_exists(file, "b/c") || esk_h5_exists(file, "q"));
 	close_file(file);
 }
 
@@ -506,7 +517,9 @@ typedef struct wild {
 
 static void wild_dataset(hid_t file, const char *name, hid_t type, int rank, const hsize_t *dims, hid_t plist)
 {
-	hid_t space = rank < 0 ? H5Screate(H5S_NULL) : rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, dims, NULL);
+	hid_t space = rank < 0    ? H5Screate(H5S_NULL)
+		      : rank == 0 ? H5Screate(H5S_SCALAR)
+				  : H5Screate_simple(rank, dims, NULL);
 	hid_t id = H5Dcreate2(file, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
 	if (id < 0)
 		fail_msg("cannot make %s", name);
@@ -605,8 +618,8 @@ static void datasets_of_others_are_described_as_they_are(void **state)
 	assert_dtype(file, "compact", "u32", false);
 	assert_dtype(file, "contiguous", "u32", true);
 	assert_dtype(file, "late", "u32", false);
-	for (const char *const *no = (const char *const[]){"pair", "opaque", "vlen", "array", "wide", "reference", "null",
-		     "hollow", NULL};
+	for (const char *const *no = (const char *const[]){"pair", "opaque", "vlen", "array", "wide",
+		     "reference", "null", "hollow", NULL};
 		*no; no++)
 		assert_false(info_of(file, *no)->readable || info_of(file, *no)->raw_readable);
 	info = info_of(file, "grid");
@@ -630,7 +643,8 @@ static void virtual_datasets_read_through_to_other_files(void **state)
 	const char *source = test_path(dir, "source.h5"), *path = test_path(dir, "virtual.h5");
 	hsize_t dims[1] = {6};
 	int32_t values[6] = {1, 2, 3, 4, 5, 6}, read[6] = {0};
-	hid_t id = H5Fcreate(source, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), space = H5Screate_simple(1, dims, NULL);
+	hid_t id = H5Fcreate(source, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT),
+	      space = H5Screate_simple(1, dims, NULL);
 	hid_t dataset = H5Dcreate2(id, "x", H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
 	hid_t plist = H5Pcreate(H5P_DATASET_CREATE);
 	esk_h5_dataset *opened = NULL;
