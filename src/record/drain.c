@@ -350,7 +350,6 @@ static esk_status serve(esk_recorder *r, esk_error *err)
 /* What others want, as of the beginning of a turn. */
 typedef struct wishes {
 	bool stop;
-	bool in_flight;
 	bool healthy;
 	uint64_t requests; /* to commit, not begun yet: up to this one; 0: none */
 	uint64_t position; /* where the ring's head was at the last of them */
@@ -360,7 +359,6 @@ static wishes look(esk_recorder *r)
 {
 	pthread_mutex_lock(&r->lock);
 	wishes w = {.stop = r->stop,
-		.in_flight = r->commit_in_flight,
 		.healthy = r->last_status == ESK_OK,
 		.requests = r->requests > r->begun_requests ? r->requests : 0,
 		.position = r->requested_position};
@@ -440,7 +438,9 @@ static esk_status turn(esk_recorder *r, const wishes *w, bool *ret_idle, esk_err
 		return status;
 	if (rotation_due(r))
 		return rotate(r, err);
-	if (w->in_flight)
+	/* As it is now, not as it was seen before collecting: else a request that came while a commit was
+	 * under way would wait for the next wake. Only this thread changes it. */
+	if (r->commit_in_flight)
 		return ESK_OK;
 	/* A request waits until what was appended before it is drained: up to the head it saw, or all that is
 	 * published. */
