@@ -78,8 +78,13 @@ void esk_text_add(esk_text *text, const char *format, ...)
 	va_copy(again, args);
 	int size = vsnprintf(NULL, 0, format, args);
 	va_end(args);
+	if (size < 0) {
+		text->failed = true;
+		va_end(again);
+		return;
+	}
 	size_t wanted = text->size + (size_t)size + 1;
-	if (size >= 0 && wanted > text->capacity) {
+	if (wanted > text->capacity) {
 		size_t capacity = wanted * 2;
 		char *data = realloc(text->data, capacity);
 		if (data == NULL) {
