@@ -251,14 +251,14 @@ def test_strings_of_any_length(tool, tmp_path):
         f.create_dataset("utf8", data=np.array(texts * 7, object), dtype=h5py.string_dtype(), chunks=(4,))
         f.create_dataset("ascii", data=[b"one", b"two"], dtype=h5py.string_dtype("ascii"))
         f.create_dataset(
-            "table", data=np.array(texts + ["6"], object).reshape(3, 2), dtype=h5py.string_dtype()
+            "table", data=np.array([*texts, "6"], object).reshape(3, 2), dtype=h5py.string_dtype()
         )
         f.create_dataset("missing", (5,), dtype=h5py.string_dtype())
     tool.ask("open", path)
     assert tool.strings("utf8", 0, 35) == [t.encode() for t in texts * 7]
     assert tool.strings("utf8", 13, 3) == [t.encode() for t in (texts * 7)[13:16]]
     assert tool.strings("ascii", 1, 1) == [b"two"]
-    assert tool.strings("table", 1, 2) == [t.encode() for t in texts[2:] + ["6"]]
+    assert tool.strings("table", 1, 2) == [t.encode() for t in [*texts[2:], "6"]]
     assert tool.strings("missing", 0, 5) == [b""] * 5
 
 
