@@ -83,8 +83,7 @@ static esk_status stumble(esk_tap *tap, esk_error *err)
 		tap->ring->path, (unsigned long long)position, (unsigned long long)sequence);
 }
 
-static void give_copy(
-	esk_tap *tap, const ring_view *view, void *buf, size_t buf_bytes, esk_ring_record *ret_record)
+static void give_copy(const ring_view *view, void *buf, size_t buf_bytes, esk_ring_record *ret_record)
 {
 	esk_ring_copy(buf, view->payload, (size_t)esk_min_u64(buf_bytes, view->payload_bytes));
 	*ret_record = (esk_ring_record){
@@ -117,7 +116,7 @@ esk_status esk_tap_read(esk_tap *tap, void *buf, size_t buf_bytes, esk_ring_reco
 			return stumble(tap, err);
 		bool wanted = verdict == RING_AT_RECORD && (view.sequence - tap->first) % tap->every == 0;
 		if (wanted) {
-			give_copy(tap, &view, buf, buf_bytes, ret_record);
+			give_copy(&view, buf, buf_bytes, ret_record);
 			bool matches = esk_ring_payload_matches(tap->ring, &view);
 			if (overrun(tap, tap->cursor)) {
 				drop_behind(tap);
