@@ -379,6 +379,9 @@ static void put_in_place(esk_fault *fault)
 	for (size_t i = 0; i < fault->node_count; i++)
 		if (fault->nodes[i]->aside != NULL)
 			unlink(fault->nodes[i]->aside);
+	/* One that never went through the table has no other name than its prefix. */
+	for (size_t i = 0; i < fault->volatile_count; i++)
+		unlink(fault->volatiles[i]);
 }
 
 void esk_fault_forget(esk_fault *fault)

@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 
 #define MAX_FDS 4096
-#define MAX_VOLATILE 16
 
 typedef struct change {
 	bool truncation; /* to `offset`; else a write of `size` bytes at `offset` */
@@ -74,7 +73,7 @@ struct esk_fault {
 	name_change *name_changes;
 	size_t name_change_count;
 	node *fds[MAX_FDS];
-	char *volatiles[MAX_VOLATILE];
+	char **volatiles;
 	size_t volatile_count;
 };
 

@@ -441,6 +441,7 @@ void esk_fault_free(esk_fault *fault)
 	esk_fault_forget(fault);
 	for (size_t i = 0; i < fault->volatile_count; i++)
 		free(fault->volatiles[i]);
+	free(fault->volatiles);
 	pthread_mutex_destroy(&fault->lock);
 	free(fault);
 }
@@ -495,8 +496,13 @@ void esk_fault_clear(esk_fault *fault)
 void esk_fault_set_volatile(esk_fault *fault, const char *prefix)
 {
 	pthread_mutex_lock(&fault->lock);
-	if (fault->volatile_count == MAX_VOLATILE)
-		abort();
-	fault->volatiles[fault->volatile_count++] = esk_fault_copy_text(prefix);
+	bool known = false;
+	for (size_t i = 0; i < fault->volatile_count && !known; i++)
+		known = strcmp(fault->volatiles[i], prefix) == 0;
+	if (!known) {
+		fault->volatiles = esk_fault_grow(
+			fault->volatiles, (fault->volatile_count + 1) * sizeof(*fault->volatiles));
+		fault->volatiles[fault->volatile_count++] = esk_fault_copy_text(prefix);
+	}
 	pthread_mutex_unlock(&fault->lock);
 }
