@@ -477,6 +477,22 @@ static bool recover(const char *path, uint64_t acknowledged)
 	return true;
 }
 
+/* How long a writer takes to begin and commit three times, so that kills hit every part of that on any
+ * machine. */
+static long lifetime_ns(const char *path)
+{
+	lines l = {0};
+	uint64_t start = esk_monotonic_ns();
+
+	assert_ok(lines_create(esk_os_posix(), path, &l), &err);
+	for (int i = 0; i < 3; i++)
+		assert_ok(lines_commit(&l), &err);
+	uint64_t end = esk_monotonic_ns();
+	assert_ok(esk_h5_close(l.file, &err), &err);
+	remove_file(path);
+	return (long)esk_min_u64(end - start, 200000000);
+}
+
 static void killed_writers_lose_nothing_acknowledged(void **state)
 {
 	test_dir *dir = *state;
@@ -489,6 +505,7 @@ static void killed_writers_lose_nothing_acknowledged(void **state)
 
 	random_state = test_seed() + 1;
 	snprintf(path, sizeof path, "%s/esk-h5-%d.h5", memory ? "/dev/shm" : dir->path, (int)getpid());
+	long lifetime = lifetime_ns(path);
 	for (uint64_t kill_number = 0; kill_number < test_scale(150); kill_number++) {
 		if (fresh) {
 			commits += *acknowledged;
@@ -498,7 +515,7 @@ static void killed_writers_lose_nothing_acknowledged(void **state)
 		pid_t child = fork();
 		if (child == 0)
 			write_until_killed(path, fresh, acknowledged);
-		struct timespec pause = {.tv_nsec = (long)draw(20000000)};
+		struct timespec pause = {.tv_nsec = (long)draw(2 * (uint64_t)lifetime)};
 		nanosleep(&pause, NULL);
 		kill(child, SIGKILL);
 		int status = 0;
