@@ -63,7 +63,7 @@ void esk_h5_chunk_cache_destroy(struct esk_h5_chunk_cache *cache)
 	free(cache);
 }
 
-/* ---- slots -------------------------------------------------------------------------------------------- */
+/* ---- slots ---- */
 
 static void slot_touch(struct esk_h5_reader *reader, esk_h5_slot *slot)
 {
@@ -191,7 +191,7 @@ void esk_h5_slot_release(struct esk_h5_reader *reader, esk_h5_slot *slot)
 	pthread_mutex_unlock(&reader->lock);
 }
 
-/* ---- buffers and plans -------------------------------------------------------------------------------- */
+/* ---- buffers and plans ---- */
 
 esk_h5_buffers *esk_h5_buffers_take(struct esk_h5_reader *reader)
 {

@@ -106,20 +106,13 @@ static void task_copy(esk_h5_read *read, const esk_h5_task *task, const unsigned
 				&read->grid, &read->entries[task->first + i], task->part, data, NULL);
 }
 
-/* The entry that can take the decoded rows where they are to go in the end: it starts with the chunk and is
- * at least half of what the band holds, so that keeping the chunk would gain little. NULL if there is none.
- */
-static const esk_h5_entry *task_direct_entry(
-	const esk_h5_read *read, const esk_h5_task *task, uint64_t want_rows)
+/* An entry that is the whole chunk, so that it can be decoded where it is to go in the end. NULL if there is
+ * none. */
+static const esk_h5_entry *task_direct_entry(const esk_h5_read *read, const esk_h5_task *task)
 {
-	if (!read->grid.whole_cells)
-		return NULL;
-	uint64_t band_rows = esk_h5_band_rows(&read->grid, read->entries[task->first].band);
-	for (size_t i = 0; i < task->count; i++) {
-		const esk_h5_entry *entry = &read->entries[task->first + i];
-		if (entry->row == 0 && entry->count >= want_rows && entry->count * 2 >= band_rows)
-			return entry;
-	}
+	for (size_t i = 0; i < task->count && read->grid.whole_cells; i++)
+		if (read->entries[task->first + i].count == read->grid.chunk_rows)
+			return &read->entries[task->first + i];
 	return NULL;
 }
 
@@ -173,18 +166,18 @@ esk_status esk_h5_task_run(esk_h5_read *read, const esk_h5_task *task, esk_h5_bu
 	if (grid->whole_cells && stored_plain(pipeline, &task->place))
 		return task_run_plain(read, task, err);
 
+	const esk_h5_entry *direct = task_direct_entry(read, task);
+	if (direct) {
+		esk_status status = chunk_decode(read->dataset, task->chunk, &task->place, buffers, scratch,
+			direct->out, grid->chunk_bytes, err);
+		if (status == ESK_OK)
+			task_copy(read, task, direct->out);
+		return status;
+	}
 	uint64_t want_rows = 0;
 	for (size_t i = 0; i < task->count; i++) {
 		const esk_h5_entry *entry = &read->entries[task->first + i];
 		want_rows = esk_max_u64(want_rows, entry->row + entry->count);
-	}
-	const esk_h5_entry *direct = task_direct_entry(read, task, want_rows);
-	if (direct) {
-		esk_status status = chunk_decode(read->dataset, task->chunk, &task->place, buffers, scratch,
-			direct->out, want_rows * grid->chunk_row_bytes, err);
-		if (status == ESK_OK)
-			task_copy(read, task, direct->out);
-		return status;
 	}
 	bool again = false;
 	esk_h5_slot *slot = esk_h5_slot_find(read->reader, read->dataset->chunk_cache, task->chunk,
@@ -196,7 +189,7 @@ esk_status esk_h5_task_run(esk_h5_read *read, const esk_h5_task *task, esk_h5_bu
 	return ESK_OK;
 }
 
-/* ---- one chunk by its number: verify and copy ---------------------------------------------------------- */
+/* ---- one chunk by its number: verify and copy ---- */
 
 static esk_status chunk_place(
 	esk_h5_dataset *dataset, uint64_t chunk, esk_h5_grid *ret_grid, esk_h5_task *ret_task, esk_error *err)

@@ -17,7 +17,7 @@
 #define READ_CHUNK H5Dread_chunk
 #endif
 
-/* ---- the table, under reader->lock --------------------------------------------------------------------- */
+/* ---- the table, under reader->lock ---- */
 
 static size_t table_slot(const struct esk_h5_table_entry *entries, size_t capacity, uint64_t key)
 {

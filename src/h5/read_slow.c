@@ -85,8 +85,7 @@ esk_status esk_h5_read_slowly(
 	return esk_h5_leave(dataset->file, status, err);
 }
 
-/* ---- variable strings
- * -------------------------------------------------------------------------------------- */
+/* ---- variable strings ---- */
 
 /* One allocation: the array, then the bytes, each string closed by a NUL that is not counted. NULL pointers
  * are what HDF5 gives for cells that were never written. */

@@ -252,8 +252,7 @@ static void any_shape_reads_as_hdf5_reads_it(void **unused)
 	}
 }
 
-/* ---- one plain dataset
- * -------------------------------------------------------------------------------------- */
+/* ---- one plain dataset ---- */
 
 /* u8 rows of `row_bytes`, `chunk_rows` a chunk; deflate unless level is 0. */
 static unsigned char *plain_make(
@@ -480,8 +479,7 @@ static void strings_come_back_and_missing_ones_are_empty(void **unused)
 	close_file(reader);
 }
 
-/* ---- many threads on one handle
- * -------------------------------------------------------------------------------- */
+/* ---- many threads on one handle ---- */
 
 enum { SHARED_ROWS = 600, SHARED_ROW_BYTES = 2000 };
 
@@ -531,8 +529,7 @@ static void threads_share_a_reader(void **unused)
 	free(expected);
 }
 
-/* ---- beside a writer
- * ------------------------------------------------------------------------------------------- */
+/* ---- beside a writer ---- */
 
 enum { LIVE_ROW_BYTES = 512, LIVE_CHUNK_ROWS = 8 };
 
