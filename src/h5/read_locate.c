@@ -71,8 +71,7 @@ static struct esk_h5_chunk_cache *cache_of(esk_h5_dataset *dataset)
 	return dataset->chunk_cache;
 }
 
-/* ---- asking libhdf5, under its lock ---------------------------------------------------------------------
- */
+/* ---- asking libhdf5, under its lock ---- */
 
 static void chunk_offset(const esk_h5_grid *grid, uint64_t chunk, hsize_t ret_offset[ESK_MAX_RANK + 1])
 {
@@ -154,8 +153,7 @@ static esk_status places_ask(
 	return esk_h5_leave(dataset->file, status, err);
 }
 
-/* ---- both ------------------------------------------------------------------------------------------------
- */
+/* ---- both ---- */
 
 /* Takes what the table has; the number of tasks that it does not have. SIZE_MAX: no memory. */
 static size_t places_look_up(esk_h5_dataset *dataset, esk_h5_task *tasks, size_t count)
@@ -212,8 +210,7 @@ uint64_t esk_h5_chunk_count(const esk_h5_dataset *dataset)
 	return grid.band_count * grid.band_chunks;
 }
 
-/* ---- the fill value ---------------------------------------------------------------------------------------
- */
+/* ---- the fill value ---- */
 
 static esk_status fill_ask(esk_h5_dataset *dataset, unsigned char *ret_fill, esk_error *err)
 {

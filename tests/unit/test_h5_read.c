@@ -69,8 +69,7 @@ static void fill_random(unsigned char *data, size_t size)
 		data[i] = draw(8) == 0 ? (unsigned char)draw(256) : (unsigned char)(i / 16);
 }
 
-/* ---- files of stock libhdf5, of any shape -----------------------------------------------------------------
- */
+/* ---- files of stock libhdf5, of any shape ---- */
 
 enum { RANK_MAX = 4, ROWS_MAX = 40 };
 
