@@ -12,12 +12,6 @@
 
 #define LONG_TEXT_BYTES 60000
 
-#if H5_VERSION_GE(1, 12, 0)
-#define reclaim H5Treclaim
-#else
-#define reclaim H5Dvlen_reclaim
-#endif
-
 /* ---- opening ---- */
 
 static esk_status fail_object(esk_h5 *file, const char *object, esk_error *err)
@@ -111,7 +105,7 @@ static herr_t read_variable(hid_t attribute, hid_t type, char **ret_text)
 
 	*ret_text = done >= 0 ? strdup(text ? text : "") : NULL;
 	if (done >= 0)
-		reclaim(type, space, H5P_DEFAULT, &text);
+		ESK_H5_RECLAIM(type, space, H5P_DEFAULT, &text);
 	esk_h5_drop(space);
 	return done;
 }

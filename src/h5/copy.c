@@ -25,7 +25,7 @@ static esk_status copy_value(hid_t from, hid_t to, hid_t type, hid_t space, cons
 	if (elements > 0 && (H5Aread(from, type, value) < 0 || H5Awrite(to, type, value) < 0))
 		status = esk_h5_fail(err, ESK_EIO, "attribute \"%s\"", name);
 	if (elements > 0 && (H5Tdetect_class(type, H5T_VLEN) > 0 || H5Tis_variable_str(type) > 0))
-		H5Dvlen_reclaim(type, space, H5P_DEFAULT, value);
+		ESK_H5_RECLAIM(type, space, H5P_DEFAULT, value);
 	free(value);
 	return status;
 }
@@ -68,7 +68,7 @@ static esk_status copy_attributes(hid_t from, hid_t to, const char *what, esk_er
 
 /* ---- groups ---- */
 
-static herr_t copy_group(hid_t object, const char *name, const H5O_info_t *info, void *arg)
+static herr_t copy_group(hid_t object, const char *name, const esk_h5_object_info *info, void *arg)
 {
 	copier *c = arg;
 	if (info->type != H5O_TYPE_GROUP)
@@ -93,11 +93,13 @@ static herr_t copy_group(hid_t object, const char *name, const H5O_info_t *info,
 
 esk_status esk_h5_copy_groups(esk_h5 *from, esk_h5 *to, esk_error *err)
 {
-	esk_status status = esk_h5_enter(from, err);
+	esk_status status = esk_h5_begin_change(to, err);
+	if (status == ESK_OK)
+		status = esk_h5_enter(from, err);
 	if (status != ESK_OK)
 		return status;
 	copier c = {.to = to->id, .err = err};
-	herr_t done = H5Ovisit1(from->id, H5_INDEX_NAME, H5_ITER_NATIVE, copy_group, &c);
+	herr_t done = ESK_H5_VISIT(from->id, copy_group, &c);
 	status = c.status;
 	if (status == ESK_OK && done < 0)
 		status = esk_h5_fail(err, ESK_ECORRUPT, "%s: its groups cannot be walked", from->path);
@@ -106,13 +108,31 @@ esk_status esk_h5_copy_groups(esk_h5 *from, esk_h5 *to, esk_error *err)
 
 /* ---- datasets ---- */
 
+/* h5py marks the filters of plugins mandatory, and libhdf5 refuses to create a dataset with such a one that
+ * it does not know. Optional is all that is needed: the chunks come as they are stored. */
+static herr_t make_filters_optional(hid_t properties)
+{
+	int count = H5Pget_nfilters(properties);
+	for (unsigned i = 0; count >= 0 && i < (unsigned)count; i++) {
+		unsigned flags = 0, config = 0, values[ESK_MAX_FILTER_VALUES];
+		size_t value_count = ESK_MAX_FILTER_VALUES;
+		H5Z_filter_t id =
+			H5Pget_filter2(properties, i, &flags, &value_count, values, 0, NULL, &config);
+		if (id < 0 || H5Zfilter_avail(id) > 0 || (flags & H5Z_FLAG_OPTIONAL) != 0)
+			continue;
+		if (H5Pmodify_filter(properties, id, flags | H5Z_FLAG_OPTIONAL, value_count, values) < 0)
+			return -1;
+	}
+	return count < 0 ? -1 : 0;
+}
+
 /* Makes `path` in `to` as `from` is: type, extent, creation properties, attributes; no data. */
 static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
 {
 	hid_t type = H5Dget_type(from->id), space = H5Dget_space(from->id),
 	      properties = H5Dget_create_plist(from->id);
 	hid_t link = esk_h5_link_properties();
-	hid_t id = type >= 0 && space >= 0 && properties >= 0
+	hid_t id = type >= 0 && space >= 0 && properties >= 0 && make_filters_optional(properties) >= 0
 			   ? H5Dcreate2(to->id, from->info.path, type, space, link, properties, H5P_DEFAULT)
 			   : H5I_INVALID_HID;
 	esk_status status = id >= 0 ? copy_attributes(from->id, id, from->info.path, err)
@@ -178,7 +198,9 @@ esk_status esk_h5_copy_dataset(
 	esk_h5_dataset *from, esk_h5 *to, bool (*keep)(void *arg, uint64_t chunk), void *arg, esk_error *err)
 {
 	bool by_chunk = from->info.chunked && from->info.raw_readable;
-	esk_status status = esk_h5_enter(from->file, err);
+	esk_status status = esk_h5_begin_change(to, err);
+	if (status == ESK_OK)
+		status = esk_h5_enter(from->file, err);
 	if (status != ESK_OK)
 		return status;
 	status = by_chunk ? create_like(from, to, err) : copy_whole(from, to, err);

@@ -64,6 +64,17 @@ struct esk_h5_dataset {
 #define ESK_H5_CHUNK_BASE(file) ((file)->base_address)
 #endif
 
+/* What has other names from 1.12 on. */
+#if H5_VERSION_GE(1, 12, 0)
+#define ESK_H5_RECLAIM H5Treclaim
+#define ESK_H5_VISIT(id, visit, arg) H5Ovisit3(id, H5_INDEX_NAME, H5_ITER_NATIVE, visit, arg, H5O_INFO_BASIC)
+typedef H5O_info2_t esk_h5_object_info;
+#else
+#define ESK_H5_RECLAIM H5Dvlen_reclaim
+#define ESK_H5_VISIT(id, visit, arg) H5Ovisit2(id, H5_INDEX_NAME, H5_ITER_NATIVE, visit, arg, H5O_INFO_BASIC)
+typedef H5O_info_t esk_h5_object_info;
+#endif
+
 /* ---- lock.c ---- */
 /* The lock, libhdf5 initialised, its automatic error printing off, its error stack empty. */
 void esk_h5_lock(void);

@@ -233,15 +233,7 @@ static void list_free(path_list *list)
 	free(list->paths);
 }
 
-#if H5_VERSION_GE(1, 12, 0)
-typedef H5O_info2_t object_info;
-#define visit_objects H5Ovisit3
-#else
-typedef H5O_info_t object_info;
-#define visit_objects H5Ovisit2
-#endif
-
-static herr_t list_dataset(hid_t root, const char *name, const object_info *info, void *arg)
+static herr_t list_dataset(hid_t root, const char *name, const esk_h5_object_info *info, void *arg)
 {
 	path_list *list = arg;
 	(void)root;
@@ -263,7 +255,7 @@ static esk_status list_datasets(esk_h5 *file, path_list *list, esk_error *err)
 
 	if (status != ESK_OK)
 		return status;
-	if (visit_objects(file->id, H5_INDEX_NAME, H5_ITER_NATIVE, list_dataset, list, H5O_INFO_BASIC) < 0)
+	if (ESK_H5_VISIT(file->id, list_dataset, list) < 0)
 		status = list->failed
 				 ? esk_fail_memory(err, list->count * sizeof *list->paths, file->path)
 				 : esk_h5_fail(err, ESK_ECORRUPT, "%s: cannot list its objects", file->path);

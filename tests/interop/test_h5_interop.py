@@ -152,3 +152,29 @@ def test_files_of_h5py_are_extended(tmp_path, libver):
         np.testing.assert_array_equal(file["group/other"][:], np.arange(1000.0))
         file["more"] = 1
     assert subprocess.run(["h5dump", path], capture_output=True, env={}).returncode == 0
+
+
+def test_files_of_h5py_are_copied_chunk_by_chunk(tmp_path):
+    options = [
+        {},
+        {"compression": "gzip"},
+        dict(hdf5plugin.Zstd()),
+        dict(hdf5plugin.Blosc()),
+        {"shuffle": True},
+    ]
+    with h5py.File(tmp_path / "from.h5", "w") as file:
+        for i, option in enumerate(options):
+            file.create_dataset(f"g/x{i}", data=np.arange(70.0).reshape(14, 5) + i, chunks=(3, 2), **option)
+        file["g/contiguous"] = np.arange(9)
+        file["text"] = ["a", "bc", "größe"]
+        file["g"].attrs["label"] = "kept"
+        file.attrs["list"] = ["x", "yz"]
+    tool("copy", tmp_path / "from.h5", tmp_path / "to.h5")
+    with h5py.File(tmp_path / "to.h5") as file:
+        for i in range(len(options)):
+            np.testing.assert_array_equal(file[f"g/x{i}"][:], np.arange(70.0).reshape(14, 5) + i)
+            assert file[f"g/x{i}"].chunks == (3, 2)
+        np.testing.assert_array_equal(file["g/contiguous"][:], np.arange(9))
+        assert file["text"].asstr()[:].tolist() == ["a", "bc", "größe"]
+        assert file["g"].attrs["label"] == "kept"
+        assert list(file.attrs["list"]) == ["x", "yz"]

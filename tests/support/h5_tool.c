@@ -7,6 +7,7 @@
  * of n texts "text 0" …; "gone" of 50 rows exists after odd commits only h5_tool extend FILE           opens
  * what another program wrote; adds "added/x" as x above (6 rows) and the attribute "added" = 1; appends 4
  * rows (100 …) to "old" (i32) where there is one
+ *     h5_tool copy FROM TO          TO holds what FROM does, copied chunk by chunk
  *
  * Exit status 0; else the message is on stderr. */
 #include "h5/h5.h"
@@ -216,6 +217,32 @@ static void extend(const char *path)
 	check(esk_h5_close(file, &err));
 }
 
+/* ---- copy ---- */
+
+static bool every(void *arg, uint64_t chunk)
+{
+	(void)arg;
+	(void)chunk;
+	return true;
+}
+
+static esk_status copy_one(void *to, esk_h5_dataset *dataset, esk_error *error)
+{
+	return esk_h5_copy_dataset(dataset, to, every, NULL, error);
+}
+
+static void copy_all(const char *from_path, const char *to_path)
+{
+	esk_h5 *from = NULL, *to = NULL;
+	check(esk_h5_open_read(esk_os_posix(), from_path, &from, &err));
+	check(esk_h5_create(esk_os_posix(), to_path, &to, &err));
+	check(esk_h5_copy_groups(from, to, &err));
+	check(esk_h5_visit(from, copy_one, to, &err));
+	commit(to);
+	check(esk_h5_close(to, &err));
+	check(esk_h5_close(from, &err));
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "zoo") == 0)
@@ -224,8 +251,11 @@ int main(int argc, char **argv)
 		commits(argv[2], argv[3], atoi(argv[4]));
 	else if (argc == 3 && strcmp(argv[1], "extend") == 0)
 		extend(argv[2]);
+	else if (argc == 4 && strcmp(argv[1], "copy") == 0)
+		copy_all(argv[2], argv[3]);
 	else {
-		fprintf(stderr, "usage: h5_tool zoo FILE | commits FILE DIR N | extend FILE\n");
+		fprintf(stderr,
+			"usage: h5_tool zoo FILE | commits FILE DIR N | extend FILE | copy FROM TO\n");
 		return 2;
 	}
 	return 0;
