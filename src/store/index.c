@@ -60,31 +60,50 @@ static esk_status read_gaps(esk_h5 *h5, esk_pool *pool, esk_index_file *file, es
 	return ESK_OK;
 }
 
+/* The stream of that name in `file`, made if there is none: *ret_stream is borrowed until the next one is
+ * made. */
+static esk_status foreign_stream(
+	esk_index_file *file, const char *name, esk_segment_stream **ret_stream, esk_error *err)
+{
+	for (size_t i = 0; i < file->stream_count; i++) {
+		if (strcmp(file->streams[i].name, name) == 0) {
+			*ret_stream = &file->streams[i];
+			return ESK_OK;
+		}
+	}
+	esk_segment_stream *grown = realloc(file->streams, (file->stream_count + 1) * sizeof *grown);
+	if (grown == NULL)
+		return esk_fail_memory(err, sizeof *grown, "streams");
+	file->streams = grown;
+	*ret_stream = &grown[file->stream_count];
+	**ret_stream = (esk_segment_stream){.stream = (uint32_t)file->stream_count};
+	snprintf((*ret_stream)->name, sizeof(*ret_stream)->name, "%s", name);
+	file->stream_count++;
+	return ESK_OK;
+}
+
+/* The datasets of a group are the columns of one stream, as long as the longest of them. */
 static esk_status visit_foreign(void *arg, esk_h5_dataset *dataset, esk_error *err)
 {
 	esk_index_file *file = arg;
 	const esk_h5_info *info = esk_h5_dataset_info(dataset);
 	if (!info->readable || info->scalar || strncmp(info->path, ".esker/", 7) == 0)
 		return ESK_OK;
-	/* Each dataset of a foreign file is a stream of one column in its group. */
 	const char *slash = strrchr(info->path, '/');
 	size_t group = slash != NULL ? (size_t)(slash - info->path) : 0;
-	esk_segment_stream *grown = realloc(file->streams, (file->stream_count + 1) * sizeof *grown);
-	if (grown == NULL)
-		return esk_fail_memory(err, sizeof *grown, "streams");
-	file->streams = grown;
-	esk_segment_stream *stream = &grown[file->stream_count];
-	*stream = (esk_segment_stream){
-		.stream = (uint32_t)file->stream_count, .rows = info->rows, .column_count = 1};
-	snprintf(stream->name, sizeof stream->name, "%.*s", (int)esk_min_u64(group, ESK_MAX_NAME),
-		group > 0 ? info->path : "/");
-	if (group == 0)
-		strcpy(stream->name, "/");
-	stream->columns = calloc(1, sizeof *stream->columns);
-	if (stream->columns == NULL)
-		return esk_fail_memory(err, sizeof *stream->columns, "columns");
-	*stream->columns = info->column;
-	file->stream_count++;
+	char name[ESK_MAX_NAME + 1] = "/";
+	if (group > 0)
+		snprintf(name, sizeof name, "%.*s", (int)esk_min_u64(group, ESK_MAX_NAME), info->path);
+	esk_segment_stream *stream;
+	esk_status status = foreign_stream(file, name, &stream, err);
+	if (status != ESK_OK)
+		return status;
+	esk_column *columns = realloc(stream->columns, (stream->column_count + 1) * sizeof *columns);
+	if (columns == NULL)
+		return esk_fail_memory(err, sizeof *columns, "columns");
+	stream->columns = columns;
+	columns[stream->column_count++] = info->column;
+	stream->rows = esk_max_u64(stream->rows, info->rows);
 	return ESK_OK;
 }
 
