@@ -1,6 +1,6 @@
 """Files that h5py wrote are read here as h5py reads them.
 
-Needs ``h5_read_tool``, which the build makes: ``$ESK_BUILD/tests/h5_read_tool`` (default: ``build``).
+Needs ``h5_read_tool``, which the build makes below ``$ESK_BUILD/tests`` (default: ``build``).
 """
 
 import os
@@ -78,8 +78,10 @@ class Tool:
     """One running h5_read_tool."""
 
     def __init__(self, **environment):
+        programs = sorted((BUILD / "tests").rglob("h5_read_tool"))
+        assert programs, f"no h5_read_tool below {BUILD / 'tests'}: build first, or set ESK_BUILD"
         self.process = subprocess.Popen(
-            [BUILD / "tests" / "h5_read_tool"],
+            programs[:1],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **environment},
