@@ -43,16 +43,17 @@ static void show_losses(esk_ring *ring)
 	atomic_store_explicit(&ring->header->lost_bytes, drain->lost_bytes, memory_order_relaxed);
 }
 
-static void note_loss(ring_drain *drain, uint64_t position, uint64_t records, uint64_t bytes)
+static void note_loss(ring_drain *drain, ring_gap gap)
 {
 	if (drain->gap_count == RING_GAPS) {
-		/* The last two become one, at the later place: a release between them then counts less. */
-		drain->gap_count--;
-		records += drain->gaps[drain->gap_count].records;
-		bytes += drain->gaps[drain->gap_count].bytes;
+		/* The last two become one that reaches over both: a release between them then counts less. */
+		const ring_gap *last = &drain->gaps[--drain->gap_count];
+		gap.from = last->from;
+		gap.published = last->published;
+		gap.records += last->records;
+		gap.bytes += last->bytes;
 	}
-	drain->gaps[drain->gap_count++] =
-		(ring_gap){.position = position, .records = records, .bytes = bytes};
+	drain->gaps[drain->gap_count++] = gap;
 }
 
 /* Losses at or behind `position`; those before it are forgotten. */
@@ -126,6 +127,7 @@ void esk_ring_rewind(esk_ring *ring)
 	drain->pending_bytes = evicted ? tail.position - from : 0;
 	drain->lost_bytes += drain->pending_bytes;
 	drain->gap_count = 0;
+	drain->jump = (ring_gap){.from = from, .published = drain->published};
 	drain->refuted = 0;
 	show_losses(ring);
 	show_cursor(ring);
@@ -147,6 +149,8 @@ static void catch_up(esk_ring *ring)
 	if (tail.position <= drain->cursor)
 		return;
 	drain->published = published_before_cursor(drain);
+	if (drain->pending_bytes == 0)
+		drain->jump = (ring_gap){.from = drain->cursor, .published = drain->published};
 	drain->known = false;
 	drain->skipped = tail.count;
 	drain->pending_bytes += tail.position - drain->cursor;
@@ -240,8 +244,12 @@ static void give_out(esk_ring *ring, const ring_view *view, esk_ring_record *ret
 		.lost_before_records = drain->pending_records,
 		.lost_before_bytes = drain->pending_bytes,
 	};
-	if (drain->pending_records != 0 || drain->pending_bytes != 0)
-		note_loss(drain, view->position, drain->pending_records, drain->pending_bytes);
+	if (drain->pending_bytes != 0) {
+		drain->jump.position = view->position;
+		drain->jump.records = drain->pending_records;
+		drain->jump.bytes = drain->pending_bytes;
+		note_loss(drain, drain->jump);
+	}
 	drain->pending_records = 0;
 	drain->pending_bytes = 0;
 	pass(ring, view);
@@ -332,7 +340,11 @@ bool esk_ring_still_valid(esk_ring *ring, const esk_ring_record *record)
 		uint64_t bytes = record->next_position - record->position;
 		drain->lost_records++;
 		drain->lost_bytes += bytes;
-		note_loss(drain, record->position, 1, bytes);
+		note_loss(drain, (ring_gap){.from = record->position,
+					 .published = record->sequence - 1 - drain->skipped,
+					 .position = record->position,
+					 .records = 1,
+					 .bytes = bytes});
 		show_losses(ring);
 	}
 	return false;
@@ -430,19 +442,32 @@ static void remember_release(esk_ring *ring, uint64_t position, uint64_t publish
 	atomic_store(&ring->trailer->released_index, other);
 }
 
+/* `position` was evicted: the next place behind it whose account is known. Between the two, the drain read
+ * all. */
+static ring_gap next_known_place(const ring_drain *drain, uint64_t position)
+{
+	for (uint32_t i = 0; i < drain->gap_count; i++)
+		if (drain->gaps[i].from >= position)
+			return drain->gaps[i];
+	return (ring_gap){.from = drain->cursor, .published = published_before_cursor(drain)};
+}
+
 static void release_overwritten(esk_ring *ring, uint64_t position)
 {
 	for (;;) {
 		ring_pair_value tail = ring_pair_load(&ring->trailer->tail);
-		uint64_t skipped = tail.count;
-		uint64_t sequence = 0;
-		bool told =
-			tail.position <= position && account_at(ring, tail, position, &skipped, &sequence);
-		if (!told && ring_pair_load(&ring->trailer->tail).position != tail.position)
-			continue;
+		uint64_t skipped;
+		uint64_t sequence;
+		if (!account_at(ring, tail, position, &skipped, &sequence)) {
+			if (ring_pair_load(&ring->trailer->tail).position <= position)
+				return; /* damage between tail and cursor: its bytes come back by eviction */
+			ring_gap place = next_known_place(&ring->drain, position);
+			remember_release(ring, place.from, place.published);
+			return;
+		}
 		/* Before the tail moves: if this process dies between, records are read again, not taken for
 		 * lost. */
-		remember_release(ring, position, told ? sequence - 1 - skipped : RING_UNKNOWN);
+		remember_release(ring, position, sequence - 1 - skipped);
 		if (tail.position >= position)
 			return;
 		if (ring_pair_swap(&ring->trailer->tail, tail,

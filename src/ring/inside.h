@@ -6,8 +6,11 @@
 
 #define RING_GAPS 16u
 
-/* A loss that the drain found: `records` were gone before the record at `position`. */
+/* A loss that the drain found: between `from`, before which `published` records were published, and
+ * `position`. */
 typedef struct ring_gap {
+	uint64_t from;
+	uint64_t published;
 	uint64_t position;
 	uint64_t records;
 	uint64_t bytes;
@@ -29,6 +32,7 @@ typedef struct ring_drain {
 	uint64_t lost_bytes;
 	uint64_t pending_records; /* lost, to be told with the next record */
 	uint64_t pending_bytes;
+	ring_gap jump;            /* where the loss began that is to be told */
 	uint64_t refuted;         /* position + 1 of the record that esk_ring_still_valid denied last */
 	ring_gap gaps[RING_GAPS]; /* losses not released yet */
 	uint32_t gap_count;

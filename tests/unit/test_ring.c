@@ -331,6 +331,43 @@ static void rewind_reads_again_and_reports_what_was_evicted(void **state)
 	drop_ring(ring);
 }
 
+static void losses_behind_a_release_are_counted_once(void **state)
+{
+	esk_ring *ring = make_ring(ESK_RING_MIN_BYTES, ESK_OVERWRITE);
+	check_ok(esk_ring_drain_begin(ring, err));
+	esk_ring_record record;
+	uint64_t n = 0;
+	while (n < 100)
+		check_ok(put(ring, 1000, 0, ++n, err));
+	assert_true(take(ring, &record));
+	uint64_t lost = record.lost_before_records;
+	uint64_t released = record.sequence;
+	uint64_t position = record.next_position;
+	while (n < 200)
+		check_ok(put(ring, 1000, 0, ++n, err));
+	assert_true(take(ring, &record));
+	assert_true(lost > 0 && record.lost_before_records > 0);
+	/* The second loss lies behind what is released: after rewinding it is found again. */
+	esk_ring_release(ring, position);
+	esk_ring_rewind(ring);
+	esk_ring_stats stats;
+	assert_true(take(ring, &record));
+	esk_ring_get_stats(ring, &stats);
+	assert_true(record.sequence > released + 1);
+	if (record.lost_before_records >
+		0) /* else the ring did not show the place that was released any more */
+		assert_int_equal(stats.lost_records, lost + record.sequence - released - 1);
+	/* The one before the released place is not. */
+	esk_ring_release(ring, record.next_position);
+	uint64_t all = stats.lost_records;
+	esk_ring_rewind(ring);
+	esk_ring_get_stats(ring, &stats);
+	assert_int_equal(stats.lost_records, all);
+	assert_true(take(ring, &record));
+	assert_int_equal(record.lost_before_records, 0);
+	drop_ring(ring);
+}
+
 static void overwrite_race_is_counted_exactly(void **state)
 {
 	esk_ring *ring = make_ring(ESK_RING_MIN_BYTES, ESK_OVERWRITE);
@@ -541,6 +578,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(oldest_unpublished_record_is_not_evicted),
 		cmocka_unit_test(evicted_record_is_not_valid_and_counts_as_lost),
 		cmocka_unit_test(rewind_reads_again_and_reports_what_was_evicted),
+		cmocka_unit_test(losses_behind_a_release_are_counted_once),
 		cmocka_unit_test(overwrite_race_is_counted_exactly),
 		cmocka_unit_test(threads_are_drained_exactly),
 		cmocka_unit_test(unreleased_records_are_read_again_after_rewind),

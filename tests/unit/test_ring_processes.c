@@ -213,15 +213,26 @@ static void reservation_of_a_dead_process_is_skipped(void **state)
 	drop_ring(ring);
 }
 
-/* Makes this process a producer and leaves the ring as if it had been killed in the middle of reserving:
- * with its intent noted, and, if `moved`, with the head moved but no header written. */
-static void die_reserving(esk_ring *ring, uint64_t payload_bytes, bool moved)
+static void reservation_is_skipped_when_its_process_id_is_another_ones_by_now(void **state)
 {
+	esk_ring *ring = make_ring(ESK_RING_MIN_BYTES, ESK_BLOCK);
+	check_ok(esk_ring_drain_begin(ring, err));
 	esk_ring_slot slot;
-	if (esk_ring_reserve(ring, 0, 0, 8, &slot, NULL) != ESK_OK)
-		_exit(1);
-	esk_ring_publish(ring, &slot);
-	ring_pair_value at = ring_pair_load(&ring->header->reserve);
+	check_ok(esk_ring_reserve(ring, 0, 0, 100, &slot, err));
+	check_ok(put(ring, 100, 0, 2, err));
+	esk_ring_record record;
+	assert_false(take(ring, &record));
+	/* As if the producer had been older than the process which has its id now: this one. */
+	ring_pair *place = &ring->trailer->producers[(uint32_t)atomic_load(&ring->producer) % RING_PRODUCERS];
+	atomic_store(&place->count, (atomic_load(&place->count) ^ ring->boot_id) / 2 ^ ring->boot_id);
+	nap_us(5000);
+	assert_true(take(ring, &record));
+	assert_int_equal(record.sequence, 2);
+	drop_ring(ring);
+}
+
+static void note_intent(esk_ring *ring, ring_pair_value at, uint64_t payload_bytes)
+{
 	for (size_t i = 0; i < RING_INTENTS; i++) {
 		ring_intent *intent = &ring->trailer->intents[i];
 		if (atomic_load(&intent->owner) != 0)
@@ -230,12 +241,29 @@ static void die_reserving(esk_ring *ring, uint64_t payload_bytes, bool moved)
 		atomic_store(&intent->sequence, at.count);
 		atomic_store(&intent->payload_bytes, payload_bytes);
 		atomic_store(&intent->place, at.position | 1);
-		break;
+		return;
 	}
-	if (moved)
+	_exit(1);
+}
+
+/* Makes this process a producer and leaves the ring as if threads of it had been killed in the middle of
+ * reserving: `losers` meant to claim a place that another one claimed, or, unless `moved`, nobody did; its
+ * header is missing. */
+static void die_reserving(esk_ring *ring, uint64_t payload_bytes, uint64_t losers, bool moved)
+{
+	esk_ring_slot slot;
+	if (esk_ring_reserve(ring, 0, 0, 8, &slot, NULL) != ESK_OK)
+		_exit(1);
+	esk_ring_publish(ring, &slot);
+	ring_pair_value at = ring_pair_load(&ring->header->reserve);
+	for (uint64_t i = 1; i <= losers; i++)
+		note_intent(ring, at, payload_bytes + 8 * i);
+	if (moved) {
+		note_intent(ring, at, payload_bytes);
 		ring_pair_swap(&ring->header->reserve, at,
 			(ring_pair_value){
 				esk_ring_extent(ring, at.position, payload_bytes).end, at.count + 1});
+	}
 	_exit(0);
 }
 
@@ -276,9 +304,10 @@ static void death_between_claim_and_header_costs_nothing_else(void **state)
 		/* Some had not claimed what they meant to; some claimed one behind the other. */
 		for (uint64_t deaths = 1 + next_random() % 4; deaths > 0; deaths--) {
 			bool moved = next_random() % 3 != 0;
+			uint64_t losers = next_random() % 3;
 			pid_t pid = fork();
 			if (pid == 0)
-				die_reserving(ring, payload_bytes + 8 * (deaths % 2), moved);
+				die_reserving(ring, payload_bytes, losers, moved);
 			assert_int_equal(wait_for(pid), 0);
 			if (next_random() % 2 == 0)
 				check_ok(put(ring, 16 + (uint32_t)(next_random() % 500), 9, ++n, err));
@@ -406,6 +435,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(killed_producers_lose_nothing_and_hold_nothing_up),
 		cmocka_unit_test(killed_producers_do_not_stop_overwriting),
 		cmocka_unit_test(reservation_of_a_dead_process_is_skipped),
+		cmocka_unit_test(reservation_is_skipped_when_its_process_id_is_another_ones_by_now),
 		cmocka_unit_test(death_between_claim_and_header_costs_nothing_else),
 		cmocka_unit_test(child_after_fork_is_another_producer),
 		cmocka_unit_test(places_of_dead_producers_are_taken_again),
