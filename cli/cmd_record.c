@@ -341,10 +341,10 @@ static int finish(const job *j, cli_recorder *r, int code, int64_t begun)
 static int record(const job *j, cli_place *place)
 {
 	cli_recorder r = {0};
-	int64_t begun = cli_now_ns();
 	int code = open_run(j, place, &r);
 	if (r.run == NULL)
 		return code;
+	int64_t begun = cli_now_ns();
 	cli_progress_begin("record");
 	if (code == CLI_OK)
 		code = j->files != NULL ? cli_record_npy(&r, j->files) : cli_record_stdin(&r);

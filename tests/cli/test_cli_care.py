@@ -1,0 +1,96 @@
+"""`esker verify`, `repair`, `reindex` and `doctor`, run for real on sound and damaged stores."""
+
+import json
+import pathlib
+import subprocess
+import time
+
+import h5py
+import numpy as np
+from cli_support import get_npy, record
+
+# ---- verify, repair, reindex ----
+
+
+def damage(path: pathlib.Path):
+    """Overwrites the middle of the first dataset's first chunk."""
+    with h5py.File(path) as file:
+        chunk = file["x"].id.get_chunk_info(0)
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        file.write(b"\xa5" * 16)
+
+
+def test_verify_and_repair_find_and_mend_damage(store):
+    frames = np.random.default_rng(8).integers(0, 4, (300, 100, 100), dtype=np.uint8)
+    record(store, "r", frames)
+    assert "no findings" in store.text("verify", "data")
+    assert json.loads(store.text("verify", "data", "r", "--json"))["finding_count"] == 0
+    assert "no damage" in store.text("repair", "data")
+    damage(store.directory / "data/r.h5")
+    done = store("verify", "data", code=1)
+    assert b"r.h5/x" in done.stdout
+    report = json.loads(store("verify", "data", "--json", "-j", "2", code=1).stdout)
+    assert (
+        report["finding_count"] >= 1
+        and report["findings"][0]["dataset"] == "x"
+        and report["findings"][0]["row_count"] > 0
+    )
+    repaired = json.loads(store.text("repair", "data", "--json"))
+    assert repaired["remaining"] == 0 and repaired["gap_rows"] > 0
+    assert (store.directory / "data/r.h5.damaged").exists()
+    store("verify", "data")
+    good = get_npy(store, "h5://r/x")
+    lost = repaired["findings"][0]
+    kept = np.ones(300, bool)
+    kept[lost["first_row"] : lost["first_row"] + lost["row_count"]] = False
+    assert kept.sum() > 0 and np.array_equal(good[kept], frames[kept])
+
+
+def test_reindex_rebuilds_a_lost_catalogue(store):
+    record(store, "a", np.arange(10), "-m", '{"k": 1}')
+    record(store, "b", np.arange(20))
+    before = [(r["name"], r["rows"], r["metadata"]) for r in json.loads(store.text("ls", "data", "--json"))]
+    for name in ("esker.db", "esker.db-wal", "esker.db-shm"):
+        (store.directory / "data" / name).unlink(missing_ok=True)
+    assert "no store here" in store("ls", "-C", "data", code=1).stderr
+    assert "2 runs" in store.text("reindex", "data")
+    after = [(r["name"], r["rows"], r["metadata"]) for r in json.loads(store.text("ls", "data", "--json"))]
+    assert sorted(after, key=lambda r: r[0]) == sorted(before, key=lambda r: r[0])
+    assert get_npy(store, "h5://b/x").tolist() == list(range(20))
+
+
+def test_verify_of_an_unknown_run_fails(store):
+    store("verify", "data", "nosuch", code=1)
+
+
+def test_interrupted_run_is_shown_and_recovered(store):
+    process = store.popen(
+        "record", "data", "r", "-c", "x:u64", "-i", "50ms", "--ring", "1M", stdin=subprocess.PIPE
+    )
+    process.stdin.write(np.arange(500, dtype="<u8").tobytes())
+    process.stdin.flush()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        runs = json.loads(store.text("ls", "data", "--json"))
+        if runs and runs[0]["rows"] == 500:
+            break
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert json.loads(store.text("ls", "data", "--json"))[0]["state"] == "interrupted"
+    store("repair", "data")
+    assert json.loads(store.text("ls", "data", "--json"))[0]["rows"] == 500
+    assert get_npy(store, "h5://r/x").tolist() == list(range(500))
+
+
+# ---- doctor ----
+
+
+def test_doctor_reports_and_measures(store):
+    machine = json.loads(store.text("doctor", "data", "--json"))
+    assert machine["cores"] >= 1 and machine["fsync_median_ns"] > 0 and machine["deflate_bytes_per_s"] > 1e6
+    assert machine["hdf5_version"].startswith(("1.", "2."))
+    text = store.text("doctor", "data")
+    assert "gzip:1" in text and "/dev/shm" in text
+    assert sorted(p.name for p in (store.directory).iterdir()) == ["data"]
