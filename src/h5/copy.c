@@ -108,8 +108,8 @@ esk_status esk_h5_copy_groups(esk_h5 *from, esk_h5 *to, esk_error *err)
 
 /* ---- datasets ---- */
 
-/* h5py marks the filters of plugins mandatory, and libhdf5 refuses to create a dataset with such a one that
- * it does not know. Optional is all that is needed: the chunks come as they are stored. */
+/* Some programs mark the filters of plugins mandatory, and libhdf5 refuses to create a dataset with such a
+ * one that it does not know. Optional is all that is needed: the chunks come as they are stored. */
 static herr_t make_filters_optional(hid_t properties)
 {
 	int count = H5Pget_nfilters(properties);

@@ -166,6 +166,13 @@ def test_files_of_h5py_are_copied_chunk_by_chunk(tmp_path):
         for i, option in enumerate(options):
             file.create_dataset(f"g/x{i}", data=np.arange(70.0).reshape(14, 5) + i, chunks=(3, 2), **option)
         file["g/contiguous"] = np.arange(9)
+        must = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        must.set_chunk((5,))
+        must.set_filter(hdf5plugin.ZSTD_ID, h5py.h5z.FLAG_MANDATORY, (3,))
+        space = h5py.h5s.create_simple((12,))
+        h5py.h5d.create(file.id, b"must", h5py.h5t.NATIVE_INT32, space, must).write(
+            h5py.h5s.ALL, h5py.h5s.ALL, np.arange(12, dtype="i4")
+        )
         file["text"] = ["a", "bc", "größe"]
         file["g"].attrs["label"] = "kept"
         file.attrs["list"] = ["x", "yz"]
@@ -175,6 +182,7 @@ def test_files_of_h5py_are_copied_chunk_by_chunk(tmp_path):
             np.testing.assert_array_equal(file[f"g/x{i}"][:], np.arange(70.0).reshape(14, 5) + i)
             assert file[f"g/x{i}"].chunks == (3, 2)
         np.testing.assert_array_equal(file["g/contiguous"][:], np.arange(9))
+        assert file["must"][:].tolist() == list(range(12))
         assert file["text"].asstr()[:].tolist() == ["a", "bc", "größe"]
         assert file["g"].attrs["label"] == "kept"
         assert list(file.attrs["list"]) == ["x", "yz"]

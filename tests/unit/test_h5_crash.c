@@ -493,6 +493,17 @@ static long lifetime_ns(const char *path)
 	return (long)esk_min_u64(end - start, 200000000);
 }
 
+/* Waits until `wanted` commits were acknowledged (or for two seconds), then `extra_ns`. */
+static void wait_for_commits(_Atomic uint64_t *acknowledged, uint64_t wanted, long extra_ns)
+{
+	struct timespec little = {.tv_nsec = 50000}, extra = {.tv_nsec = extra_ns};
+	uint64_t start = esk_monotonic_ns();
+
+	while (*acknowledged < wanted && esk_monotonic_ns() - start < UINT64_C(2000000000))
+		nanosleep(&little, NULL);
+	nanosleep(&extra, NULL);
+}
+
 static void killed_writers_lose_nothing_acknowledged(void **state)
 {
 	test_dir *dir = *state;
@@ -515,8 +526,7 @@ static void killed_writers_lose_nothing_acknowledged(void **state)
 		pid_t child = fork();
 		if (child == 0)
 			write_until_killed(path, fresh, acknowledged);
-		struct timespec pause = {.tv_nsec = (long)draw(2 * (uint64_t)lifetime)};
-		nanosleep(&pause, NULL);
+		wait_for_commits(acknowledged, *acknowledged + draw(5), (long)draw((uint64_t)lifetime));
 		kill(child, SIGKILL);
 		int status = 0;
 		assert_int_equal(waitpid(child, &status, 0), child);
