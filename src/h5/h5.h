@@ -106,7 +106,7 @@ esk_status esk_h5_write_strings(
  * dataset's chunk grid, C order. Cached per dataset. */
 esk_status esk_h5_locate_chunk(esk_h5_dataset *dataset, uint64_t chunk, uint64_t *ret_address, uint64_t *ret_size,
 	uint32_t *ret_filter_mask, esk_error *err);
-/* Number of chunks in the grid that the present rows span. */
+/* Number of chunks in the grid that the present rows span; 0 where the dataset is not chunked. */
 uint64_t esk_h5_chunk_count(const esk_h5_dataset *dataset);
 
 /* Bytes that the dataset takes in the file. */
@@ -122,14 +122,16 @@ typedef struct esk_h5_rows {
 /* Reads the pieces (any order, repeats allowed): each chunk is read and decoded once per call, chunks in parallel on `pool`,
  * decoded straight into `out` where a piece covers it whole, as far as needed where it does not. What HDF5 alone can decode
  * (virtual, external, unknown filters with a plugin) goes through H5Dread. bool and numbers of other byte order come out
- * native. Not for variable strings. Errors: ESK_ERANGE, ESK_ECORRUPT (names dataset and chunk), ESK_EIO. */
+ * native. Not for variable strings. Errors: ESK_ERANGE, ESK_ECORRUPT (names dataset and chunk), ESK_EIO, ESK_EUNSUPPORTED
+ * (names the filter), and ESK_EBUSY from a reader that became stale, unless all it needs are chunks that were full when it
+ * was opened and whose places it knows: open a new one and read again. The same holds for the calls below. */
 esk_status esk_h5_read_rows(esk_h5_dataset *dataset, esk_pool *pool, const esk_h5_rows *pieces, size_t piece_count,
 	esk_error *err);
 /* Variable strings of rows [row, row + rows): *ret_strings is one allocation (free()). */
 esk_status esk_h5_read_strings(
 	esk_h5_dataset *dataset, uint64_t row, uint64_t rows, esk_string **ret_strings, esk_error *err);
 /* Reads chunk `chunk` as stored, decodes it whole and checks every checksum: for verify. *ret_stored_bytes may be NULL.
- * `decoded` (may be NULL) has room for the pipeline's chunk_bytes. */
+ * `decoded` (may be NULL) has room for the pipeline's chunk_bytes. ESK_EUNSUPPORTED unless raw_readable: read the rows. */
 esk_status esk_h5_check_chunk(esk_h5_dataset *dataset, uint64_t chunk, esk_scratch *scratch, void *decoded,
 	uint64_t *ret_stored_bytes, esk_error *err);
 /* Reads chunk `chunk` as stored, for copying: *ret_data is malloc'ed. */
