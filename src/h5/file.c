@@ -215,20 +215,22 @@ static void wait_a_little(void)
 	nanosleep(&pause, NULL);
 }
 
-/* Opens the state of one commit: libhdf5 read the header and root group between two equal, even counts. */
+/* Opens the state of one commit: libhdf5 read the header and root group between two equal stamps, while no
+ * pages were being applied (an odd count). */
 static esk_status open_ids_settled(esk_h5 *file, esk_error *err)
 {
 	for (int i = 0; i < OPEN_TRIES; i++) {
-		uint64_t before = esk_jfile_change_counter(file->jfile);
+		esk_h5_stamp before = esk_h5_stamp_take(file), after;
 		esk_status status;
 
-		if (before % 2 != 0) {
+		if (before.counter % 2 != 0) {
 			wait_a_little();
 			continue;
 		}
 		status = open_ids(file, false, err);
-		if (esk_jfile_change_counter(file->jfile) == before) {
-			file->change_counter = before;
+		after = esk_h5_stamp_take(file);
+		if (!esk_h5_stamp_differs(&before, &after)) {
+			file->stamp = before;
 			return status;
 		}
 		if (status == ESK_OK) {

@@ -30,6 +30,15 @@ typedef struct esk_h5_link esk_h5_link; /* driver.c */
 
 #define ESK_H5_BUCKETS 512
 
+/* Tells two states of a file apart: the journal's change counter, and where there is no journal (nobody
+ * writes) what the file system knows, for writers may have come and gone since. */
+typedef struct esk_h5_stamp {
+	uint64_t counter;
+	uint64_t inode;
+	uint64_t size_bytes;
+	int64_t modified_ns;
+} esk_h5_stamp;
+
 struct esk_h5 {
 	const esk_os *os;
 	char *path;
@@ -37,10 +46,10 @@ struct esk_h5 {
 	bool changed; /* the owner's thread: something may have been changed since the last commit began */
 	esk_jfile *jfile;
 	esk_h5_link *link;
-	hid_t id;                /* H5I_INVALID_HID once closed */
-	uint64_t fork_count;     /* esk_os_fork_count() at opening */
-	uint64_t change_counter; /* readers: the journal's at opening, even */
-	uint64_t base_address;   /* size of the user block: what libhdf5's addresses count from */
+	hid_t id;              /* H5I_INVALID_HID once closed */
+	uint64_t fork_count;   /* esk_os_fork_count() at opening */
+	esk_h5_stamp stamp;    /* readers: at opening */
+	uint64_t base_address; /* size of the user block: what libhdf5's addresses count from */
 	esk_h5_dataset *buckets[ESK_H5_BUCKETS]; /* by hash of the path */
 	esk_h5_dataset *removed;                 /* deleted; their handles stay valid memory */
 	struct esk_h5_reader *reader; /* made at opening, destroyed at closing; its content is read_*.c's */
@@ -85,6 +94,8 @@ esk_status esk_h5_enter(esk_h5 *file, esk_error *err);
  * meanwhile, else `status`. A failure on a handle that became stale is turned into ESK_EBUSY too: what failed
  * was a mixture. */
 esk_status esk_h5_leave(esk_h5 *file, esk_status status, esk_error *err);
+esk_h5_stamp esk_h5_stamp_take(const esk_h5 *file);
+bool esk_h5_stamp_differs(const esk_h5_stamp *then, const esk_h5_stamp *now);
 /* ESK_EBUSY with its message. */
 esk_status esk_h5_fail_stale(esk_h5 *file, esk_error *err);
 /* Fills `err` with "<format>: <what libhdf5's error stack says, innermost>", and returns `code`; where the

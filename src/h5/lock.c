@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static pthread_mutex_t library_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
@@ -52,9 +53,34 @@ void esk_h5_unlock(void)
 	give();
 }
 
+esk_h5_stamp esk_h5_stamp_take(const esk_h5 *file)
+{
+	struct stat st;
+	esk_h5_stamp stamp = {.counter = esk_jfile_change_counter(file->jfile)};
+
+	if (stamp.counter == 0 && stat(file->path, &st) == 0) {
+		stamp.inode = st.st_ino;
+		stamp.size_bytes = (uint64_t)st.st_size;
+		stamp.modified_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	}
+	return stamp;
+}
+
+bool esk_h5_stamp_differs(const esk_h5_stamp *then, const esk_h5_stamp *now)
+{
+	if (then->counter != now->counter)
+		return true;
+	/* Under another inode the name has passed to another file; ours was renamed and is as it was. */
+	return then->inode == now->inode &&
+	       (then->size_bytes != now->size_bytes || then->modified_ns != now->modified_ns);
+}
+
 static bool stale(const esk_h5 *file)
 {
-	return !file->writable && esk_jfile_change_counter(file->jfile) != file->change_counter;
+	if (file->writable)
+		return false;
+	esk_h5_stamp now = esk_h5_stamp_take(file);
+	return esk_h5_stamp_differs(&file->stamp, &now);
 }
 
 bool esk_h5_is_stale(esk_h5 *file)

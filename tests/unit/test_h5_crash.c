@@ -714,6 +714,28 @@ static void a_reader_knows_that_it_is_stale(void **state)
 	assert_ok(esk_h5_close(l.file, &err), &err);
 }
 
+static void a_reader_notices_a_writer_that_came_and_went(void **state)
+{
+	char path[128];
+	lines l = {0};
+	esk_h5 *reader = NULL;
+	esk_h5_dataset *dataset = NULL;
+
+	strcpy(path, test_path(*state, "between.h5"));
+	assert_ok(lines_create(esk_os_posix(), path, &l), &err);
+	assert_ok(lines_commit(&l), &err);
+	assert_ok(esk_h5_close(l.file, &err), &err);
+	assert_ok(esk_h5_open_read(esk_os_posix(), path, &reader, &err), &err);
+	assert_false(esk_h5_is_stale(reader));
+	usleep(20000); /* the file system's clock ticks */
+	assert_ok(lines_open(esk_os_posix(), path, &l), &err);
+	assert_ok(lines_commit(&l), &err);
+	assert_ok(esk_h5_close(l.file, &err), &err);
+	assert_true(esk_h5_is_stale(reader));
+	assert_int_equal(esk_h5_dataset_open(reader, line_path(1), &dataset, &err), ESK_EBUSY);
+	assert_ok(esk_h5_close(reader, &err), &err);
+}
+
 /* The child of a writer: what it inherited does nothing, at its exit either. */
 static int child_of_a_writer(lines *l, const char *path)
 {
@@ -823,6 +845,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_failed_file_stays_failed_until_it_is_opened_again),
 		cmocka_unit_test(writing_goes_on_while_a_commit_finishes),
 		cmocka_unit_test(a_reader_knows_that_it_is_stale),
+		cmocka_unit_test(a_reader_notices_a_writer_that_came_and_went),
 		cmocka_unit_test(children_leave_the_file_to_their_parent),
 		cmocka_unit_test(a_fork_beside_busy_threads_leaves_libhdf5_usable),
 		cmocka_unit_test(an_exit_without_closing_leaves_the_last_commit),
