@@ -282,11 +282,11 @@ static esk_status find(esk_ring *ring, ring_view *ret_view, ring_verdict *ret_ve
 		ring_verdict verdict = esk_ring_inspect(ring, drain->cursor, ret_view);
 		if (verdict == RING_AT_PENDING)
 			return ESK_OK;
-		if (verdict == RING_AT_BROKEN || !sequence_fits(ring, ret_view)) {
+		bool broken = verdict == RING_AT_BROKEN || ret_view->next > drain->head;
+		if (broken || !sequence_fits(ring, ret_view)) {
 			if (overtaken(ring))
 				continue;
-			return verdict == RING_AT_BROKEN ? fail_broken(ring, err)
-							 : fail_sequence(ring, ret_view, err);
+			return broken ? fail_broken(ring, err) : fail_sequence(ring, ret_view, err);
 		}
 		meet(ring, ret_view->sequence);
 		if (verdict == RING_AT_RECORD) {

@@ -274,27 +274,18 @@ static esk_status wait_for_room(esk_ring *ring, uint32_t payload_bytes, uint64_t
 static bool evict_oldest(esk_ring *ring)
 {
 	ring_pair_value tail = ring_pair_load(&ring->trailer->tail);
-	if (tail.position >= atomic_load(&ring->header->reserve.position))
-		return true;
-	ring_view view;
-	ring_pair_value next = {.count = tail.count};
-	switch (esk_ring_inspect(ring, tail.position, &view)) {
-	case RING_AT_SKIPPED:
-		next.count++;
-		next.position = view.next;
-		break;
-	case RING_AT_RECORD:
-	case RING_AT_PAD:
-		next.position = view.next;
-		break;
-	case RING_AT_BROKEN:
-		if (atomic_load(&ring->trailer->tail.position) != tail.position)
-			return true; /* another producer evicted it, and its bytes are in use again */
+	uint64_t head = atomic_load(&ring->header->reserve.position);
+	if (tail.position >= head)
+		return false;
+	ring_view view = {.next = 0};
+	ring_verdict verdict = esk_ring_inspect(ring, tail.position, &view);
+	if (atomic_load(&ring->trailer->tail.position) != tail.position)
+		return true; /* another producer evicted it, and its bytes may be in use again */
+	if (verdict == RING_AT_PENDING)
+		return false;
+	ring_pair_value next = {.position = view.next, .count = tail.count + (verdict == RING_AT_SKIPPED)};
+	if (verdict == RING_AT_BROKEN || view.next > head)
 		next.position = esk_ring_resync(ring, tail.position, 0);
-		break;
-	default:
-		return atomic_load(&ring->trailer->tail.position) != tail.position;
-	}
 	if (ring_pair_swap(&ring->trailer->tail, tail, next))
 		esk_ring_tail_moved(ring, next.position);
 	return true;

@@ -171,6 +171,12 @@ _Static_assert(sizeof(ring_record) == RING_RECORD_BYTES, "a record's header is 3
 _Static_assert(offsetof(ring_header, stream_id) == 48 && offsetof(ring_header, reserve) == 64,
 	"the first 56 bytes are the drawing's; the pair is aligned");
 
+_Static_assert(offsetof(ring_trailer, tail) == 64 && offsetof(ring_trailer, drain) == 256 &&
+		       offsetof(ring_trailer, released) == 320 && offsetof(ring_trailer, producers) == 448 &&
+		       offsetof(ring_trailer, intents) == 2496 && offsetof(ring_trailer, blob) == 6592 &&
+		       sizeof(ring_trailer) == 7616,
+	"docs/FORMAT.md says where the trailer's fields are");
+
 /* Changes both words of `pair` or none. Sequentially consistent: a full barrier on x86-64 (lock prefix),
  * acquire and release elsewhere, where the callers that need more say so. */
 static inline bool ring_pair_swap(ring_pair *pair, ring_pair_value expected, ring_pair_value desired)

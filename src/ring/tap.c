@@ -112,7 +112,7 @@ esk_status esk_tap_read(esk_tap *tap, void *buf, size_t buf_bytes, esk_ring_reco
 		ring_verdict verdict = esk_ring_inspect(tap->ring, tap->cursor, &view);
 		if (verdict == RING_AT_PENDING)
 			return ESK_OK;
-		if (verdict == RING_AT_BROKEN || view.sequence != tap->expected)
+		if (verdict == RING_AT_BROKEN || view.next > head || view.sequence != tap->expected)
 			return stumble(tap, err);
 		bool wanted = verdict == RING_AT_RECORD && (view.sequence - tap->first) % tap->every == 0;
 		if (wanted) {

@@ -210,6 +210,60 @@ static void damaged_record_is_reported_and_passed(void **state)
 	drop_ring(ring);
 }
 
+static void record_that_reaches_beyond_the_head_is_damage(void **state)
+{
+	for (int policy = ESK_BLOCK; policy <= ESK_OVERWRITE; policy++) {
+		esk_ring *ring = make_ring(ESK_RING_MIN_BYTES, (esk_policy)policy);
+		esk_ring_slot slot;
+		check_ok(esk_ring_reserve(ring, 0, 0, 100, &slot, err));
+		esk_ring_publish(ring, &slot);
+		ring_record *record = (ring_record *)slot.payload - 1;
+		record->payload_bytes = 60000;
+		record->check = esk_ring_record_check(ring, 0, 1, 60000, 0, 0);
+		check_ok(esk_ring_drain_begin(ring, err));
+		esk_ring_record out;
+		bool found;
+		assert_int_equal(esk_ring_read(ring, &out, &found, NULL), ESK_ECORRUPT);
+		for (uint64_t n = 2; n < 30; n++) {
+			check_ok(put(ring, 4000, 0, n, err));
+			assert_true(take(ring, &out));
+			assert_int_equal(out.sequence, n);
+			esk_ring_release(ring, policy == ESK_BLOCK ? out.next_position : 0);
+		}
+		drop_ring(ring);
+	}
+}
+
+static void overwriting_goes_on_over_damage(void **state)
+{
+	esk_ring *ring = make_ring(ESK_RING_MIN_BYTES, ESK_OVERWRITE);
+	for (uint64_t n = 1; n <= 1000; n++) {
+		esk_ring_slot slot;
+		check_ok(esk_ring_reserve(ring, 0, 0, 1000, &slot, err));
+		write_proof(slot.payload, 1000, 0, n);
+		esk_ring_publish(ring, &slot);
+		if (next_random() % 8 == 0)
+			((ring_record *)slot.payload - 1)->check ^= 1u << next_random() % 32;
+	}
+	check_ok(esk_ring_drain_begin(ring, err));
+	uint64_t damaged = 0;
+	uint64_t last = 0;
+	for (bool found = true; found;) {
+		esk_ring_record record;
+		if (esk_ring_read(ring, &record, &found, NULL) != ESK_OK) {
+			damaged++;
+			found = true;
+		} else if (found) {
+			proof p = read_proof(record.payload, record.size_bytes);
+			assert_int_equal(p.n, record.sequence);
+			assert_true(p.n > last);
+			last = p.n;
+		}
+	}
+	assert_true(last + damaged >= 1000 - 8);
+	drop_ring(ring);
+}
+
 static void damaged_payload_is_found_by_its_checksum(void **state)
 {
 	esk_ring_options options = {
@@ -273,6 +327,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(attach_refuses_what_is_not_a_sound_ring),
 		cmocka_unit_test(create_refuses_bad_options_and_taken_names),
 		cmocka_unit_test(damaged_record_is_reported_and_passed),
+		cmocka_unit_test(record_that_reaches_beyond_the_head_is_damage),
+		cmocka_unit_test(overwriting_goes_on_over_damage),
 		cmocka_unit_test(damaged_payload_is_found_by_its_checksum),
 		cmocka_unit_test(random_damage_never_crashes_nor_hangs),
 	};

@@ -370,6 +370,30 @@ static void places_of_dead_producers_are_taken_again(void **state)
 	drop_ring(ring);
 }
 
+static void intents_of_the_dead_are_taken_once_they_have_said_all(void **state)
+{
+	esk_ring *ring = make_ring(ESK_RING_MIN_BYTES, ESK_BLOCK);
+	pid_t pid = fork();
+	if (pid == 0)
+		die_reserving(ring, 100, RING_INTENTS, false);
+	assert_int_equal(wait_for(pid), 0);
+	for (size_t i = 0; i < RING_INTENTS; i++)
+		assert_int_not_equal(atomic_load(&ring->trailer->intents[i].owner), 0);
+	check_ok(put(ring, 100, 0, 2, err));
+	check_ok(put(ring, 100, 0, 3, err));
+	check_ok(esk_ring_drain_begin(ring, err));
+	esk_ring_record record;
+	for (uint64_t sequence = 1; sequence <= 3; sequence++) {
+		assert_true(take(ring, &record));
+		assert_int_equal(record.sequence, sequence);
+	}
+	/* The living do not give theirs away. */
+	for (size_t i = 0; i < RING_INTENTS; i++)
+		atomic_store(&ring->trailer->intents[i].owner, (uint32_t)atomic_load(&ring->producer));
+	assert_int_equal(put(ring, 100, 0, 4, NULL), ESK_ETIMEDOUT);
+	drop_ring(ring);
+}
+
 /* Runs in a child: drains, noting in the ledger what it took (0) and what it released (1), until killed. */
 static void drain_until_killed(esk_ring *ring, ledger *book)
 {
@@ -439,6 +463,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(death_between_claim_and_header_costs_nothing_else),
 		cmocka_unit_test(child_after_fork_is_another_producer),
 		cmocka_unit_test(places_of_dead_producers_are_taken_again),
+		cmocka_unit_test(intents_of_the_dead_are_taken_once_they_have_said_all),
 		cmocka_unit_test(killed_drain_is_followed_by_one_that_reads_the_unreleased_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
