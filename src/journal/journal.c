@@ -1,5 +1,5 @@
-/* A file that changes only by whole commits: reading, writing, committing. journal.h is the contract, open.c
- * recovers.
+/* A file that changes only by whole commits: reading, writing, committing. journal.h is the contract,
+ * open.c recovers.
  *
  *        write ──▶ active overlay ──freeze──▶ frozen overlay ──finish──▶ journal ──▶ file
  *          │       (below straight_from)                                              ▲
@@ -8,25 +8,24 @@
  * Invariants, and who upholds each:
  *  1. Bytes below the committed end change in the file only from a complete, synchronised record.
  *     esk_jfile_write sends them to the overlay; finish_record synchronises before finish_apply writes.
- *  2. Before a record can be complete, everything it refers to is durable: the file's bytes at and beyond the
- * old committed end, and its size.  finish_record: file first, record second. Its name: open.c,
- * begin_session.
+ *  2. Before a record can be complete, everything it refers to is durable: the file's bytes at and beyond
+ *     the old committed end, and its size (finish_record: file first, record second), and its name
+ *     (begin_session in open.c).
  *  3. The last complete record stays whole in the journal until a later one is complete, so what is
- * committed, its number and its end are always known.  place_record never overlaps it; slots alternate.
- *  4. A record is overwritten only after its pages are durable in the file: finish_record synchronises the
- * file before it writes commit n, so the pages of n - 1 are; the place of n - 1 is taken by n + 1 at the
- * earliest.
- *  5. Records of an older session are void, and a session begins only when its base is durable.  open.c:
- * begin_session.
+ *     committed, its number and its end are always known. place_record never overlaps it; slots alternate.
+ *  4. A record is overwritten only after its pages are durable in the file. finish_record synchronises the
+ *     file before it writes commit n, so the pages of n - 1 are; n + 1 is the first to take their place.
+ *  5. Records of an older session are void, and a session begins only when its base is durable.
+ *     begin_session in open.c.
  *  6. While a commit is under way nothing that either outcome needs is overwritten: straight_from is the
- * larger of the two ends.  esk_jfile_freeze raises it, finish_done lowers it.
- *  7. A byte lies in exactly one place for readers: in the active page if it is within its length, else in
- * the frozen page if within its length, else in the file. Lengths never shrink, and what a page covers is
- * never written straight.  write_piece, esk_overlay_clip in esk_jfile_freeze, read_locked.
+ *     larger of the two ends. esk_jfile_freeze raises it, finish_done lowers it.
+ *  7. A byte lies in exactly one place for readers: in the active page if that reaches so far, else in the
+ *     frozen page if that does, else in the file. Pages never get shorter while they can be written, and
+ *     what a page covers is never written straight. write_piece, read_locked; esk_jfile_freeze clips.
  *  8. A frozen page is dropped only after its bytes are in the file, and a read holds `lock` from looking up
- * until its bytes are copied, so it sees either the page or the file after it.  finish_done and read_locked.
- *  9. A failed file changes nothing on disk.  Every step asks status_of first; esk_jfile_fail is for ever.
- * 10. The change counter is odd from before the first page is applied until after the last.  finish_apply.
+ *     until its bytes are copied, so it sees the page, or the file after it. finish_done, read_locked.
+ *  9. A failed file changes nothing on disk. Every step asks for the status first; fail_file is for ever.
+ * 10. The change counter is odd from before the first page is applied until after the last. finish_apply.
  *
  * May include: base, os. */
 #include "journal/internal.h"

@@ -1,11 +1,13 @@
 /* A file that changes only by whole commits: opening, recovery, closing. journal.c has the invariants.
  *
  * What a writer finds beside the file, and what it does:
- *   no journal, an empty or a retired one   the file is as of its last commit (an empty file: never
- * committed) a complete record                       applies it, synchronises the file only incomplete
- * records                 the file is as of the journal's base a record made for another file ESK_ECORRUPT: a
- * person has to say which of the two is wanted and then begins a session of its own, so that nothing of an
- * older session is ever applied again.
+ *
+ *   no journal, an empty or a retired one   the file is as of its last commit (if empty: never committed)
+ *   a complete record                       applies it, synchronises the file
+ *   only incomplete records                 the file is as of the journal's base
+ *   a record made for another file          ESK_ECORRUPT: a person has to say which of the two is wanted
+ *
+ * Then it begins a session of its own, so that nothing of an older session is ever applied again.
  *
  * May include: base, os. */
 #include "journal/internal.h"

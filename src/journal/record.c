@@ -341,8 +341,9 @@ static esk_status load_record(const esk_os *os, int fd, const char *path, uint64
 {
 	*ret_complete = false;
 	uint64_t record_end = 0;
-	if (slot->location < ESK_JOURNAL_RECORDS_AT || slot->end > INT64_MAX ||
-		!esk_add_u64(slot->location, slot->record_bytes, &record_end) || record_end > journal_bytes ||
+	if (slot->location < ESK_JOURNAL_RECORDS_AT || slot->location % ESK_PAGE_BYTES != 0 ||
+		slot->end > INT64_MAX || !esk_add_u64(slot->location, slot->record_bytes, &record_end) ||
+		record_end > journal_bytes ||
 		slot->record_bytes < (uint64_t)slot->page_count * sizeof(esk_journal_page))
 		return ESK_OK;
 	esk_status status = record_reserve(record, slot->record_bytes, err);

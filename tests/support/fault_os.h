@@ -5,17 +5,19 @@
  * written since, and per directory which names were made, renamed or removed since its last sync_dir. So it
  * can
  *
- *   fail the k-th call        esk_fault_fail_at: with any errno, once or from then on. A write may be cut
- * short first. A synchronisation that fails loses what it should have written, by seed, and a later one that
- * succeeds does not bring it back: that is what Linux does run out of space          esk_fault_set_space
- *   return short, or EINTR    esk_fault_set_hiccups
- *   cut the power             esk_fault_cut_at, esk_fault_cut: from that call on everything fails with EIO.
- * The test drops the handles of the code under test, and esk_fault_reboot puts in place what a disk might
- * hold: each write, truncation, creation, rename and removal that was not synchronised is kept or dropped on
- * its own, writes also torn at 512-byte sectors, by seed. Locks are gone, boot_id is another, files under a
- * volatile prefix are gone
+ * - fail the k-th call (esk_fault_fail_at) with any errno, once or from then on. A write may be cut short
+ *   first. A synchronisation that fails loses what it should have written, by seed, and a later one that
+ *   succeeds does not bring it back: that is what Linux does;
+ * - run out of space (esk_fault_set_space);
+ * - return short counts and EINTR (esk_fault_set_hiccups);
+ * - cut the power (esk_fault_cut_at, esk_fault_cut): from that call on everything fails with EIO. The test
+ *   drops the handles of the code under test, and esk_fault_reboot puts in place what a disk might hold:
+ *   each write, truncation, creation, rename and removal that was not synchronised is kept or dropped on its
+ *   own, writes also torn at 512-byte sectors, by seed. Locks are gone, boot_id is another, files under a
+ *   volatile prefix are gone.
  *
  * Use:
+ *
  *     esk_fault *fault = esk_fault_new(seed);
  *     esk_fault_cut_at(fault, 17);
  *     ... run the code under test on esk_fault_os(fault); it meets EIO; close its handles ...

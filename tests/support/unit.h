@@ -62,7 +62,8 @@ static inline int test_dir_make(void **state)
 	if (dir == NULL)
 		return -1;
 	/* Memory, where there is some: what these tests lose, they lose on purpose, and disks are slow. */
-	strcpy(dir->path, access("/dev/shm", W_OK) == 0 ? "/dev/shm/esk-test-XXXXXX" : "/tmp/esk-test-XXXXXX");
+	strcpy(dir->path,
+		access("/dev/shm", W_OK) == 0 ? "/dev/shm/esk-test-XXXXXX" : "/tmp/esk-test-XXXXXX");
 	*state = dir;
 	return mkdtemp(dir->path) == NULL ? -1 : 0;
 }
