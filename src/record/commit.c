@@ -195,7 +195,8 @@ static void settle(esk_recorder *r)
 	if (r->sink_pending)
 		return;
 	r->sealed_name[0] = '\0';
-	memmove(r->gaps, r->gaps + s->gap_count, (r->gap_count - s->gap_count) * sizeof *r->gaps);
+	if (s->gap_count > 0) /* without gaps there is no array */
+		memmove(r->gaps, r->gaps + s->gap_count, (r->gap_count - s->gap_count) * sizeof *r->gaps);
 	r->gap_count -= s->gap_count;
 }
 
