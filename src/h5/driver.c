@@ -23,6 +23,8 @@
 
 /* One of the numbers that libhdf5 leaves to drivers that are not registered with its makers (256 to 511). */
 #define DRIVER_VALUE 485
+#define CACHE_FIRST_BYTES (1u << 20)
+#define CACHE_MOST_BYTES (4u << 20)
 #define MAX_ADDRESS ((haddr_t)INT64_MAX)
 
 struct esk_h5_link {
@@ -328,6 +330,20 @@ static const H5FD_class_t driver_class = {
 	.fl_map = H5FD_FLMAP_DICHOTOMY,
 };
 
+/* libhdf5's metadata cache grows to 32 MB by itself while a recording goes on; this much holds the working
+ * set of hundreds of datasets. */
+static herr_t set_cache(hid_t fapl)
+{
+	H5AC_cache_config_t config = {.version = H5AC__CURR_CACHE_CONFIG_VERSION};
+	if (H5Pget_mdc_config(fapl, &config) < 0)
+		return -1;
+	config.set_initial_size = true;
+	config.initial_size = CACHE_FIRST_BYTES;
+	config.min_size = CACHE_FIRST_BYTES;
+	config.max_size = CACHE_MOST_BYTES;
+	return H5Pset_mdc_config(fapl, &config);
+}
+
 hid_t esk_h5_link_fapl(esk_h5_link *link, bool bounded)
 {
 	static hid_t driver = H5I_INVALID_HID;
@@ -341,7 +357,8 @@ hid_t esk_h5_link_fapl(esk_h5_link *link, bool bounded)
 	fapl = H5Pcreate(H5P_FILE_ACCESS);
 	if (fapl < 0)
 		return fapl;
-	if (H5Pset_driver(fapl, driver, &link) < 0 || H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) < 0 ||
+	if (set_cache(fapl) < 0 || H5Pset_driver(fapl, driver, &link) < 0 ||
+		H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) < 0 ||
 		(bounded && H5Pset_libver_bounds(fapl, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18) < 0)) {
 		esk_h5_drop(fapl);
 		return H5I_INVALID_HID;
