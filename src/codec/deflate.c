@@ -128,14 +128,61 @@ static esk_status inflate_prefix(esk_scratch *scratch, const uint8_t *in, size_t
 	return ESK_OK;
 }
 
+static esk_status inflater_make(esk_scratch *scratch, esk_error *err)
+{
+	if (scratch->inflater == NULL)
+		scratch->inflater = libdeflate_alloc_decompressor();
+	return scratch->inflater != NULL ? ESK_OK : esk_fail_memory(err, 1 << 16, "the deflate decompressor");
+}
+
+/* The two bytes before the deflate stream: method 8, a window of at most 32 KiB, no dictionary (RFC 1950). */
+static bool zlib_header_ok(const uint8_t *in, size_t size)
+{
+	return size > 6 && (in[0] & 15) == 8 && in[0] >> 4 <= 7 && (in[1] & 32) == 0 &&
+	       (in[0] << 8 | in[1]) % 31 == 0;
+}
+
+/* libdeflate stops when its output is full, some bytes before the end, and does not say where. It writes from
+ * front to back, ahead of itself by at most the longest match and five words (298 bytes), and stops within
+ * the last 258. So a mark in the middle of the slack that was overwritten proves that everything before the
+ * slack is there. A mark that was not (another libdeflate, or data that equal it) costs a second way,
+ * ISA-L's. */
+esk_status esk_deflate_decode_beginning(esk_scratch *scratch, const uint8_t *in, size_t size, uint8_t *out,
+	size_t want, size_t *ret_size, esk_error *err)
+{
+	static const uint8_t mark[16] = {0xe5, 0x1c, 0x93, 0x7a, 0x0d, 0xb4, 0x68, 0x2f, 0xd1, 0x56, 0x8b,
+		0x39, 0xfe, 0x42, 0xa7, 0x70};
+	uint8_t *middle = out + want + ESK_DECODE_SLACK / 2;
+	size_t got = 0;
+	if (!zlib_header_ok(in, size))
+		return esk_fail(err, ESK_ECORRUPT, "deflate: %zu bytes are no zlib stream", size);
+	esk_status status = inflater_make(scratch, err);
+	if (status != ESK_OK)
+		return status;
+	memcpy(middle, mark, sizeof mark);
+	*ret_size = want;
+	switch (libdeflate_deflate_decompress(
+		scratch->inflater, in + 2, size - 2, out, want + ESK_DECODE_SLACK, &got)) {
+	case LIBDEFLATE_SUCCESS:
+		*ret_size = esk_min_u64(got, want);
+		return ESK_OK;
+	case LIBDEFLATE_INSUFFICIENT_SPACE:
+		if (memcmp(middle, mark, sizeof mark) != 0)
+			return ESK_OK;
+		return inflate_prefix(scratch, in, size, out, want, ret_size, err);
+	default:
+		return esk_fail(err, ESK_ECORRUPT,
+			"deflate: invalid data within the first %zu of %zu wanted bytes",
+			want + ESK_DECODE_SLACK, want);
+	}
+}
+
 static esk_status inflate_whole(esk_scratch *scratch, const uint8_t *in, size_t size, uint8_t *out,
 	size_t limit, size_t *ret_size, esk_error *err)
 {
-	if (scratch->inflater == NULL) {
-		scratch->inflater = libdeflate_alloc_decompressor();
-		if (scratch->inflater == NULL)
-			return esk_fail_memory(err, 1 << 16, "the deflate decompressor");
-	}
+	esk_status status = inflater_make(scratch, err);
+	if (status != ESK_OK)
+		return status;
 	switch (libdeflate_zlib_decompress(scratch->inflater, in, size, out, limit, ret_size)) {
 	case LIBDEFLATE_SUCCESS:
 		return ESK_OK;

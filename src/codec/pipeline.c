@@ -332,6 +332,7 @@ typedef struct decoding {
 	const uint8_t *data;
 	size_t size;
 	uint8_t *out;
+	size_t out_bytes;
 	size_t want;
 } decoding;
 
@@ -384,7 +385,11 @@ static esk_status stage_undo(decoding *d, uint32_t index, bool last, esk_error *
 		status = esk_scratch_buffer(d->scratch, buffer, limit, &to, err);
 	}
 	size_t size = 0;
-	if (status == ESK_OK)
+	bool roomy = last && filter->id == ESK_FILTER_DEFLATE && d->want < limit &&
+		     d->out_bytes - d->want >= ESK_DECODE_SLACK;
+	if (roomy)
+		status = esk_deflate_decode_beginning(d->scratch, d->data, d->size, to, d->want, &size, err);
+	else if (status == ESK_OK)
 		status = stage->decode(filter, d->scratch, d->data, d->size, to, capacity, limit, &size, err);
 	if (status == ESK_OK && last && size != capacity)
 		status = esk_fail(err, ESK_ECORRUPT, "%s: %zu bytes decode to %zu; expected %zu", stage->name,
@@ -404,10 +409,17 @@ static bool is_last(uint32_t mask, uint32_t index)
 esk_status esk_pipeline_decode(const esk_pipeline *pipeline, esk_scratch *scratch, uint32_t filter_mask,
 	const void *data, size_t size, void *out, size_t want_bytes, esk_error *err)
 {
+	return esk_pipeline_decode_roomy(
+		pipeline, scratch, filter_mask, data, size, out, want_bytes, want_bytes, err);
+}
+
+esk_status esk_pipeline_decode_roomy(const esk_pipeline *pipeline, esk_scratch *scratch, uint32_t filter_mask,
+	const void *data, size_t size, void *out, size_t out_bytes, size_t want_bytes, esk_error *err)
+{
 	esk_status status = esk_pipeline_check(pipeline, err);
-	if (status == ESK_OK && want_bytes > pipeline->chunk_bytes)
-		status = esk_fail(err, ESK_ERANGE, "%zu bytes wanted of a chunk of %llu", want_bytes,
-			(unsigned long long)pipeline->chunk_bytes);
+	if (status == ESK_OK && (want_bytes > pipeline->chunk_bytes || want_bytes > out_bytes))
+		status = esk_fail(err, ESK_ERANGE, "%zu bytes wanted of a chunk of %llu, with room for %zu",
+			want_bytes, (unsigned long long)pipeline->chunk_bytes, out_bytes);
 	if (status != ESK_OK || want_bytes == 0)
 		return status;
 	decoding d = {
@@ -417,6 +429,7 @@ esk_status esk_pipeline_decode(const esk_pipeline *pipeline, esk_scratch *scratc
 		.data = data,
 		.size = size,
 		.out = out,
+		.out_bytes = out_bytes,
 		.want = want_bytes,
 	};
 	for (uint32_t i = pipeline->count; i-- > 0;) {

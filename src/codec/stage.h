@@ -64,6 +64,9 @@ esk_status esk_fletcher32_check(const esk_filter *filter, esk_error *err);
 
 /* True if deflate of this filter runs over spans without gathering them (level 1). */
 bool esk_deflate_streams(const esk_filter *filter);
+/* Decodes the first `want` bytes; `out` has ESK_DECODE_SLACK more, which are overwritten. */
+esk_status esk_deflate_decode_beginning(esk_scratch *scratch, const uint8_t *in, size_t size, uint8_t *out,
+	size_t want, size_t *ret_size, esk_error *err);
 /* As esk_deflate_encode, over spans followed by zeros up to `size` bytes. */
 esk_status esk_deflate_encode_spans(esk_scratch *scratch, const esk_span *spans, size_t span_count,
 	size_t size, uint8_t *out, size_t capacity, size_t *ret_size, esk_error *err);

@@ -42,10 +42,11 @@ static esk_status plain_check(const esk_h5_dataset *dataset, uint64_t chunk, con
 	return fail_chunk(dataset, chunk, ESK_ECORRUPT, err);
 }
 
-/* Reads the stored bytes and decodes the first want_bytes of the chunk into `out`. */
+/* Reads the stored bytes and decodes the first want_bytes of the chunk into `out`, which has room for
+ * out_bytes. */
 static esk_status chunk_decode(esk_h5_dataset *dataset, uint64_t chunk, const esk_h5_place *place,
-	esk_h5_buffers *buffers, esk_scratch *scratch, unsigned char *out, uint64_t want_bytes,
-	esk_error *err)
+	esk_h5_buffers *buffers, esk_scratch *scratch, unsigned char *out, uint64_t out_bytes,
+	uint64_t want_bytes, esk_error *err)
 {
 	const esk_pipeline *pipeline = &esk_h5_dataset_info(dataset)->pipeline;
 	esk_status status = place_check(dataset, chunk, place, err);
@@ -70,8 +71,8 @@ static esk_status chunk_decode(esk_h5_dataset *dataset, uint64_t chunk, const es
 		esk_jfile_read(dataset->file->jfile, place->address, buffers->stored, place->size_bytes, err);
 	if (status != ESK_OK)
 		return status;
-	status = esk_pipeline_decode(pipeline, scratch ? scratch : buffers->scratch, place->filter_mask,
-		buffers->stored, place->size_bytes, out, want_bytes, err);
+	status = esk_pipeline_decode_roomy(pipeline, scratch ? scratch : buffers->scratch, place->filter_mask,
+		buffers->stored, place->size_bytes, out, out_bytes, want_bytes, err);
 	return status == ESK_OK ? ESK_OK : fail_chunk(dataset, chunk, status, err);
 }
 
@@ -133,16 +134,19 @@ static esk_status task_run_apart(esk_h5_read *read, const esk_h5_task *task, uin
 	/* A chunk that comes back for more rows is decoded whole, lest each row after another cost a longer
 	 * prefix. */
 	bool whole = read->keep && (again || shuffled(&esk_h5_dataset_info(read->dataset)->pipeline));
-	uint64_t want_bytes = whole ? grid->chunk_bytes : want_rows * grid->chunk_row_bytes;
+	uint64_t want_bytes = want_rows * grid->chunk_row_bytes;
+	if (whole || grid->chunk_bytes - want_bytes < ESK_DECODE_SLACK)
+		want_bytes = grid->chunk_bytes;
+	uint64_t out_bytes = esk_min_u64(grid->chunk_bytes, want_bytes + ESK_DECODE_SLACK);
 	esk_h5_slot *slot = read->keep ? esk_h5_slot_take(read->reader, grid->chunk_bytes) : NULL;
 	esk_status status = ESK_OK;
 	if (!slot)
 		status = esk_h5_buffer_grow(
-			&buffers->decoded, &buffers->decoded_bytes, want_bytes, "a decoded chunk", err);
+			&buffers->decoded, &buffers->decoded_bytes, out_bytes, "a decoded chunk", err);
 	unsigned char *data = slot ? slot->data : buffers->decoded;
 	if (status == ESK_OK)
-		status = chunk_decode(
-			read->dataset, task->chunk, &task->place, buffers, scratch, data, want_bytes, err);
+		status = chunk_decode(read->dataset, task->chunk, &task->place, buffers, scratch, data,
+			out_bytes, want_bytes, err);
 	if (status == ESK_OK)
 		task_copy(read, task, data);
 	if (slot) {
@@ -169,7 +173,7 @@ esk_status esk_h5_task_run(esk_h5_read *read, const esk_h5_task *task, esk_h5_bu
 	const esk_h5_entry *direct = task_direct_entry(read, task);
 	if (direct) {
 		esk_status status = chunk_decode(read->dataset, task->chunk, &task->place, buffers, scratch,
-			direct->out, grid->chunk_bytes, err);
+			direct->out, grid->chunk_bytes, grid->chunk_bytes, err);
 		if (status == ESK_OK)
 			task_copy(read, task, direct->out);
 		return status;
@@ -243,7 +247,7 @@ static esk_status check_located(esk_h5_dataset *dataset, const esk_h5_grid *grid
 	}
 	if (status == ESK_OK)
 		status = chunk_decode(dataset, task->chunk, &task->place, buffers, scratch, decoded,
-			grid->chunk_bytes, err);
+			grid->chunk_bytes, grid->chunk_bytes, err);
 	esk_h5_buffers_give(dataset->file->reader, buffers);
 	return status;
 }
