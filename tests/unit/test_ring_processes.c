@@ -111,7 +111,7 @@ static void killed_producers_lose_nothing_and_hold_nothing_up(void **state)
 	pid_t pids[CHILDREN];
 	for (int i = 0; i < CHILDREN; i++)
 		pids[i] = start_producer(ring, book, next_who++, UINT64_MAX);
-	for (int round = 0; round < 600; round++) {
+	for (int round = 0; round < (RING_TSAN ? 150 : 600); round++) {
 		/* Kept empty, so that death finds the producers at work. */
 		uint64_t until = esk_monotonic_ns() + next_random() % 3000000;
 		while (esk_monotonic_ns() < until)
@@ -156,7 +156,7 @@ static void killed_producers_do_not_stop_overwriting(void **state)
 	pid_t pids[CHILDREN];
 	for (int i = 0; i < CHILDREN; i++)
 		pids[i] = start_producer(ring, book, next_who++, UINT64_MAX);
-	for (int round = 0; round < 300; round++) {
+	for (int round = 0; round < (RING_TSAN ? 80 : 300); round++) {
 		nap_us(next_random() % 300);
 		int victim = (int)(next_random() % CHILDREN);
 		kill(pids[victim], SIGKILL);
@@ -290,7 +290,7 @@ static uint64_t read_until(esk_ring *ring, uint64_t *read, uint64_t n)
 
 static void death_between_claim_and_header_costs_nothing_else(void **state)
 {
-	for (int round = 0; round < 200; round++) {
+	for (int round = 0; round < (RING_TSAN ? 50 : 200); round++) {
 		esk_ring *ring = make_ring(ESK_RING_MIN_BYTES, round % 2 == 0 ? ESK_BLOCK : ESK_OVERWRITE);
 		check_ok(esk_ring_drain_begin(ring, err));
 		uint64_t read = 0;
@@ -451,6 +451,80 @@ static void killed_drain_is_followed_by_one_that_reads_the_unreleased_again(void
 	drop_ring(ring);
 }
 
+#define MARKS (1u << 22)
+#define BATCH 8u
+
+/* Runs in a child: drains an overwriting ring and marks what it read whole, just before it releases it. */
+static void mark_until_killed(esk_ring *ring, unsigned char *marks)
+{
+	static unsigned char copy[8192];
+	if (esk_ring_drain_begin(ring, NULL) != ESK_OK)
+		_exit(1);
+	uint64_t batch[BATCH];
+	uint32_t count = 0;
+	for (;;) {
+		esk_ring_record record;
+		bool found;
+		if (esk_ring_read(ring, &record, &found, NULL) != ESK_OK)
+			_exit(2);
+		if (!found)
+			continue;
+		esk_ring_copy(copy, record.payload, record.size_bytes);
+		if (!esk_ring_still_valid(ring, &record))
+			continue;
+		batch[count++] = record.sequence;
+		if (count < BATCH)
+			continue;
+		for (uint32_t i = 0; i < BATCH; i++)
+			if (batch[i] < MARKS)
+				marks[batch[i]] = 1;
+		esk_ring_release(ring, record.next_position);
+		count = 0;
+	}
+}
+
+static void losses_are_counted_across_killed_drains(void **state)
+{
+	esk_ring *ring = make_ring(ESK_RING_MIN_BYTES, ESK_OVERWRITE);
+	ledger *book = make_ledger();
+	unsigned char *marks = mmap(NULL, MARKS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(marks != MAP_FAILED);
+	pid_t producer = start_producer(ring, book, 2, UINT64_MAX);
+	const uint64_t kills = 60;
+	for (uint64_t round = 0; round < kills; round++) {
+		fflush(NULL);
+		pid_t pid = fork();
+		if (pid == 0)
+			mark_until_killed(ring, marks);
+		nap_us(200 + next_random() % 4000);
+		kill(pid, SIGKILL);
+		assert_true(WIFSIGNALED(wait_for(pid)));
+	}
+	kill(producer, SIGKILL);
+	wait_for(producer);
+	check_ok(esk_ring_drain_begin(ring, err));
+	nap_us(3000);
+	esk_ring_record record;
+	esk_ring_stats stats;
+	esk_ring_get_stats(ring, &stats);
+	uint64_t last = stats.last_sequence;
+	assert_true(last < MARKS);
+	while (take(ring, &record))
+		marks[record.sequence] = 1;
+	uint64_t unread = 0;
+	for (uint64_t sequence = 1; sequence <= last; sequence++)
+		unread += marks[sequence] == 0;
+	/* The last one may have been skipped. A batch may have been marked by a drain that did not live to
+	 * release it; if it was overwritten then, it is lost to the next. */
+	esk_ring_get_stats(ring, &stats);
+	printf("%llu records, %llu unread, %llu counted as lost\n", (unsigned long long)last,
+		(unsigned long long)unread, (unsigned long long)stats.lost_records);
+	assert_in_range(stats.lost_records + 1, unread, unread + 1 + BATCH * kills);
+	munmap(marks, MARKS);
+	munmap(book, sizeof *book);
+	drop_ring(ring);
+}
+
 int main(int argc, char **argv)
 {
 	start_random(argc > 1 ? argv[1] : NULL);
@@ -465,6 +539,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(places_of_dead_producers_are_taken_again),
 		cmocka_unit_test(intents_of_the_dead_are_taken_once_they_have_said_all),
 		cmocka_unit_test(killed_drain_is_followed_by_one_that_reads_the_unreleased_again),
+		cmocka_unit_test(losses_are_counted_across_killed_drains),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
