@@ -335,20 +335,34 @@ void esk_reader_close(esk_reader *reader)
 	free(reader);
 }
 
-/* In a child, a lock that another thread of the parent held would never be released. */
-static void notice_fork(esk_reader *reader)
+/* In a child: a lock that another thread of the parent held would never be released, and an open file of libhdf5 is not to be
+ * shared. Everything is opened anew. One thread of the child does the first call. */
+static esk_status notice_fork(esk_reader *reader, esk_error *err)
 {
 	if (reader->fork_count == esk_os_fork_count())
-		return;
+		return ESK_OK;
 	pthread_rwlock_init(&reader->lock, NULL);
 	reader->fork_count = esk_os_fork_count();
+	close_segments(reader->segments, reader->segment_count);
+	reader->segments = NULL;
+	reader->segment_count = 0;
+	for (size_t i = 0; i < reader->dataset_count; i++) {
+		reader->datasets[i]->part_count = 0;
+		reader->datasets[i]->rows = 0;
+	}
+	pthread_rwlock_wrlock(&reader->lock);
+	esk_status status = load(reader, err);
+	pthread_rwlock_unlock(&reader->lock);
+	return status;
 }
 
 esk_status esk_reader_refresh(esk_reader *reader, esk_error *err)
 {
-	notice_fork(reader);
+	esk_status status = notice_fork(reader, err);
+	if (status != ESK_OK)
+		return status;
 	pthread_rwlock_wrlock(&reader->lock);
-	esk_status status = load(reader, err);
+	status = load(reader, err);
 	pthread_rwlock_unlock(&reader->lock);
 	return status;
 }
@@ -418,8 +432,10 @@ esk_status esk_dataset_get_info(esk_dataset *dataset, esk_dataset_info *ret_info
 {
 	esk_dataset_info info = {
 		.struct_size = ret_info->struct_size, .path = dataset->path, .column = dataset->column};
-	esk_status status = ESK_EBUSY;
-	notice_fork(dataset->reader);
+	esk_status status = notice_fork(dataset->reader, err);
+	if (status != ESK_OK)
+		return status;
+	status = ESK_EBUSY;
 	for (int i = 0; i < MOVED_TRIES && status == ESK_EBUSY; i++) {
 		if (i > 0 && (status = esk_reader_refresh(dataset->reader, err)) != ESK_OK)
 			break;
@@ -436,7 +452,8 @@ esk_status esk_dataset_get_info(esk_dataset *dataset, esk_dataset_info *ret_info
 
 uint64_t esk_dataset_rows(esk_dataset *dataset)
 {
-	notice_fork(dataset->reader);
+	if (notice_fork(dataset->reader, NULL) != ESK_OK)
+		return 0;
 	pthread_rwlock_rdlock(&dataset->reader->lock);
 	uint64_t rows = dataset->rows;
 	pthread_rwlock_unlock(&dataset->reader->lock);
@@ -496,7 +513,9 @@ static esk_status read_with_retry(
 {
 	esk_reader *reader = dataset->reader;
 	esk_status status = ESK_EBUSY;
-	notice_fork(reader);
+	if ((status = notice_fork(reader, err)) != ESK_OK)
+		return status;
+	status = ESK_EBUSY;
 	for (int i = 0; i < MOVED_TRIES && status == ESK_EBUSY; i++) {
 		if (i > 0 && (status = esk_reader_refresh(reader, err)) != ESK_OK)
 			return status;
@@ -687,7 +706,9 @@ esk_status esk_dataset_read_strings(esk_dataset *dataset, const uint64_t *rows, 
 		status = esk_fail_memory(err, count * sizeof *all, "strings");
 		goto blocks;
 	}
-	notice_fork(dataset->reader);
+	status = notice_fork(dataset->reader, err);
+	if (status != ESK_OK)
+		goto blocks;
 	status = ESK_EBUSY;
 	for (int i = 0; i < MOVED_TRIES && status == ESK_EBUSY; i++) {
 		if (i > 0 && (status = esk_reader_refresh(dataset->reader, err)) != ESK_OK)
