@@ -512,8 +512,8 @@ static esk_status read_with_retry(
 	esk_dataset *dataset, bool valid, const esk_h5_rows *pieces, size_t count, esk_error *err)
 {
 	esk_reader *reader = dataset->reader;
-	esk_status status = ESK_EBUSY;
-	if ((status = notice_fork(reader, err)) != ESK_OK)
+	esk_status status = notice_fork(reader, err);
+	if (status != ESK_OK)
 		return status;
 	status = ESK_EBUSY;
 	for (int i = 0; i < MOVED_TRIES && status == ESK_EBUSY; i++) {
