@@ -23,22 +23,26 @@ bool esk_store_file_path(const char *store_path, const char *file, char ret_path
 
 /* ---- creating ---- */
 
-esk_status esk_store_create_in(const esk_store_environment *environment, const char *path, esk_error *err)
+/* Removes what an earlier attempt left: nobody has it open. */
+static esk_status remove_unfinished(const esk_os *os, const char *database, esk_error *err)
 {
-	char database[ESK_PATH_BYTES], spool[ESK_PATH_BYTES], id[32];
-	if (path == NULL || *path == '\0' || strlen(path) > ESK_PATH_BYTES - 512)
-		return esk_fail(err, ESK_EINVAL, "the path of a store is empty or too long");
-	esk_store_catalog_path(path, database);
-	if (esk_os_exists(database))
-		return esk_fail(err, ESK_EEXIST, "%s is a store already", path);
-	snprintf(spool, sizeof spool, "%s/spool", path);
-	esk_status status = esk_os_mkdir(environment->os, path, err);
-	if (status == ESK_OK)
-		status = esk_os_mkdir(environment->os, spool, err);
-	esk_catalog *catalog = NULL;
-	if (status == ESK_OK)
-		status = esk_catalog_open(
-			database, ESK_CATALOG_CREATE, environment->sqlite_vfs, &catalog, err);
+	static const char *const endings[] = {"", "-wal", "-shm", "-journal"};
+	esk_status status = ESK_OK;
+	for (size_t i = 0; i < sizeof endings / sizeof *endings && status == ESK_OK; i++) {
+		char name[ESK_PATH_BYTES + 16];
+		snprintf(name, sizeof name, "%s%s", database, endings[i]);
+		if (esk_os_exists(name))
+			status = esk_os_unlink(os, name, err);
+	}
+	return status;
+}
+
+static esk_status fill_catalog(const esk_store_environment *environment, const char *database, esk_error *err)
+{
+	esk_catalog *catalog;
+	char id[32];
+	esk_status status =
+		esk_catalog_open(database, ESK_CATALOG_CREATE, environment->sqlite_vfs, &catalog, err);
 	if (status != ESK_OK)
 		return status;
 	snprintf(id, sizeof id, "%" PRIu64, esk_random_u64());
@@ -46,9 +50,37 @@ esk_status esk_store_create_in(const esk_store_environment *environment, const c
 	if (status == ESK_OK)
 		status = esk_catalog_set_fact(catalog, "format", STORE_FORMAT, err);
 	esk_catalog_close(catalog);
+	return status;
+}
+
+/* The catalogue is complete before it has its name: a directory with esker.db in it is a store. */
+esk_status esk_store_create_in(const esk_store_environment *environment, const char *path, esk_error *err)
+{
+	char database[ESK_PATH_BYTES], making[ESK_PATH_BYTES], spool[ESK_PATH_BYTES];
+	const esk_os *os = environment->os;
+	if (path == NULL || *path == '\0' || strlen(path) > ESK_PATH_BYTES - 512)
+		return esk_fail(err, ESK_EINVAL, "the path of a store is empty or too long");
+	esk_store_catalog_path(path, database);
+	if (esk_os_exists(database))
+		return esk_fail(err, ESK_EEXIST, "%s is a store already", path);
+	snprintf(spool, sizeof spool, "%s/spool", path);
+	snprintf(making, sizeof making, "%s/esker.db.new", path);
+	esk_status status = esk_os_mkdir(os, path, err);
 	if (status == ESK_OK)
-		status = esk_os_sync_parent(environment->os, database, err);
-	return status == ESK_OK ? esk_os_sync_parent(environment->os, path, err) : status;
+		status = esk_os_mkdir(os, spool, err);
+	if (status == ESK_OK)
+		status = remove_unfinished(os, making, err);
+	if (status == ESK_OK)
+		status = fill_catalog(environment, making, err);
+	if (status == ESK_OK && esk_os_exists(database))
+		status = esk_fail(err, ESK_EEXIST, "%s was made a store by somebody else meanwhile", path);
+	if (status == ESK_OK)
+		status = esk_os_rename(os, making, database, err);
+	else
+		remove_unfinished(os, making, NULL);
+	if (status == ESK_OK)
+		status = esk_os_sync_parent(os, database, err);
+	return status == ESK_OK ? esk_os_sync_parent(os, path, err) : status;
 }
 
 /* ---- opening ---- */
