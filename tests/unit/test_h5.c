@@ -360,6 +360,18 @@ static void superblocks_that_lock_a_killed_file_are_not_written_to(void **state)
 	close_file(open_to_read(path));
 }
 
+static void version_and_plugin_path_are_those_of_libhdf5(void **state)
+{
+	unsigned major, minor, release;
+	char text[32];
+
+	(void)state;
+	H5get_libversion(&major, &minor, &release);
+	snprintf(text, sizeof text, "%u.%u.%u", major, minor, release);
+	assert_string_equal(esk_h5_version(), text);
+	assert_true(esk_h5_plugin_path()[0] == '/' || getenv("HDF5_PLUGIN_PATH") != NULL);
+}
+
 /* ---- attributes ---- */
 
 static void attributes_come_back_and_say_what_they_are_not(void **state)
@@ -685,6 +697,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(files_that_are_not_hdf5_are_refused),
 		cmocka_unit_test(failures_print_nothing_and_leave_the_programs_own_printing),
 		cmocka_unit_test(superblocks_that_lock_a_killed_file_are_not_written_to),
+		cmocka_unit_test(version_and_plugin_path_are_those_of_libhdf5),
 		cmocka_unit_test(attributes_come_back_and_say_what_they_are_not),
 		cmocka_unit_test(text_of_any_length_is_kept),
 		cmocka_unit_test(attributes_set_at_each_commit_make_nothing_grow),
