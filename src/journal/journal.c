@@ -21,9 +21,9 @@
  *     larger of the two ends. esk_jfile_freeze raises it, finish_done lowers it.
  *  7. A byte lies in exactly one place for readers: in the active page if that reaches so far, else in the
  *     frozen page if that does, else in the file. Pages never get shorter while they can be written, and
- *     what a page covers is never written straight. write_piece, read_locked; esk_jfile_freeze clips.
+ *     what a page covers is never written straight. write_piece, read_pieces; esk_jfile_freeze clips.
  *  8. A frozen page is dropped only after its bytes are in the file, and a read holds `lock` from looking up
- *     until its bytes are copied, so it sees the page, or the file after it. finish_done, read_locked.
+ *     until its bytes are copied, so it sees the page, or the file after it. finish_done, esk_jfile_read.
  *  9. A failed file changes nothing on disk. Every step asks for the status first; fail_file is for ever.
  * 10. The change counter is odd from before the first page is applied until after the last. finish_apply.
  *
@@ -77,28 +77,21 @@ static esk_status read_file(esk_jfile *file, uint64_t offset, uint8_t *buf, size
 	return status;
 }
 
-static const esk_overlay_page *find_page(const esk_jfile *file, uint64_t number)
+/* Invariant 7: the active page, else the one in `frozen` (may be NULL), else the file. Bytes that no page has
+ * are gathered, so that a large read stays a large read. */
+static esk_status read_pieces(esk_jfile *file, const esk_overlay *frozen, uint64_t offset, uint8_t *buf,
+	size_t size, esk_error *err)
 {
-	const esk_overlay_page *page = esk_overlay_find(file->active, number);
-	if (page == NULL && file->frozen != NULL)
-		page = esk_overlay_find(file->frozen, number);
-	return page;
-}
-
-/* Invariants 7 and 8: holding the lock keeps finish_done from dropping pages between look-up and copy. Bytes
- * that no page has are gathered, so that a large read stays a large read. */
-static esk_status read_locked(esk_jfile *file, uint64_t offset, uint8_t *buf, size_t size, esk_error *err)
-{
-	uint64_t top = file->active->top;
-	if (file->frozen != NULL)
-		top = esk_max_u64(top, file->frozen->top);
+	uint64_t top = esk_max_u64(file->active->top, frozen == NULL ? 0 : frozen->top);
 	size_t from_file = 0; /* bytes [from_file, done) are to come from the file */
 	size_t done = 0;
 	while (done < size && offset + done < top) {
 		uint64_t number = (offset + done) / ESK_PAGE_BYTES;
 		uint32_t within = (uint32_t)((offset + done) % ESK_PAGE_BYTES);
 		size_t piece = (size_t)esk_min_u64(ESK_PAGE_BYTES - within, size - done);
-		const esk_overlay_page *page = find_page(file, number);
+		const esk_overlay_page *page = esk_overlay_find(file->active, number);
+		if (page == NULL && frozen != NULL)
+			page = esk_overlay_find(frozen, number);
 		if (page != NULL && within < page->length) {
 			esk_status status =
 				read_file(file, offset + from_file, buf + from_file, done - from_file, err);
@@ -124,9 +117,15 @@ esk_status esk_jfile_read(esk_jfile *file, uint64_t offset, void *buf, size_t si
 	if (file->mode != ESK_JFILE_READ)
 		visible = offset >= file->end ? 0 : (size_t)esk_min_u64(size, file->end - offset);
 	memset((uint8_t *)buf + visible, 0, size - visible);
+	/* Invariant 8. Without a frozen overlay nothing can be dropped under the read: readers do not wait
+	 * for each other then. */
 	pthread_mutex_lock(&file->lock);
-	esk_status status = read_locked(file, offset, buf, visible, err);
-	pthread_mutex_unlock(&file->lock);
+	const esk_overlay *frozen = file->frozen;
+	if (frozen == NULL)
+		pthread_mutex_unlock(&file->lock);
+	esk_status status = read_pieces(file, frozen, offset, buf, visible, err);
+	if (frozen != NULL)
+		pthread_mutex_unlock(&file->lock);
 	return status;
 }
 

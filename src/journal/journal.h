@@ -17,8 +17,8 @@
  * owner closes it, opens it again (which recovers the last commit, or the one whose finish failed: the
  * commit number tells), and writes again what came after: it still has it in the ring.
  *
- * Thread-safety: freeze, read, write, set_end from one thread at a time; finish concurrently with them.
- * Includes: os, base. */
+ * Thread-safety: freeze, read, write, set_end from one thread at a time; finish concurrently with them. A
+ * READ handle may be read from several threads at once. Includes: os, base. */
 #ifndef ESK_JOURNAL_H
 #define ESK_JOURNAL_H
 

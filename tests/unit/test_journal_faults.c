@@ -89,23 +89,24 @@ static void every_single_failing_call_leaves_a_committed_state(void **state)
 static void every_power_cut_leaves_a_committed_state(void **state)
 {
 	test_dir *dir = *state;
-	uint64_t cuts = test_scale(2400);
-	for (uint64_t i = 0; i < cuts; i++) {
-		uint64_t seed = test_seed() + i;
-		/* Even rounds of the same workload: its number of calls is known from the run without a cut.
-		 */
+	uint64_t wanted = test_scale(2400);
+	uint64_t cuts = 0;
+	uint64_t again = 0;
+	for (uint64_t seed = test_seed(); cuts < wanted; seed++) {
 		esk_fault *fault = esk_fault_new(seed);
 		model m = model_new(fault, test_path(dir, "a"), seed, 6);
 		esk_fault_cut_at(fault, 1 + seed * 7919 % 260);
 		m.deaf = true;
 		model_run(&m);
+		cuts += esk_fault_is_cut(fault); /* the others ended before */
 		esk_fault_reboot(fault);
 		if (seed % 3 == 0) { /* and once more while it recovers */
-			esk_fault_cut_at(fault, 1 + seed / 3 % 12);
+			esk_fault_cut_at(fault, 1 + seed / 3 % 25);
 			esk_jfile *file = NULL;
 			if (esk_jfile_open(esk_fault_os(fault), m.path, ESK_JFILE_WRITE, &file, NULL, NULL) ==
 				ESK_OK)
 				esk_jfile_close(file, NULL);
+			again += esk_fault_is_cut(fault);
 			m.closing = true;
 			esk_fault_reboot(fault);
 		}
@@ -113,7 +114,9 @@ static void every_power_cut_leaves_a_committed_state(void **state)
 		model_free(&m);
 		esk_fault_free(fault);
 	}
-	print_message("  %llu power cuts\n", (unsigned long long)cuts);
+	assert_true(again > wanted / 10);
+	print_message("  %llu power cuts, %llu of them again while recovering\n", (unsigned long long)cuts,
+		(unsigned long long)again);
 }
 
 static void short_counts_and_interruptions_change_nothing(void **state)
