@@ -77,8 +77,8 @@ static esk_status replace(const esk_os *os, const char *database, const char *ma
 	snprintf(old, sizeof old, "%s.old", database);
 	snprintf(wal, sizeof wal, "%s-wal", database);
 	snprintf(shm, sizeof shm, "%s-shm", database);
-	esk_status status = ESK_OK;
-	if (esk_os_exists(database))
+	esk_status status = esk_store_check_made(making, err);
+	if (status == ESK_OK && esk_os_exists(database))
 		status = esk_os_rename(os, database, old, err);
 	if (status == ESK_OK)
 		status = esk_os_unlink(os, wal, err);

@@ -53,6 +53,16 @@ static esk_status fill_catalog(const esk_store_environment *environment, const c
 	return status;
 }
 
+esk_status esk_store_check_made(const char *making, esk_error *err)
+{
+	char log[ESK_PATH_BYTES + 8];
+	snprintf(log, sizeof log, "%s-wal", making);
+	if (esk_os_exists(log))
+		return esk_fail(
+			err, ESK_EIO, "the new catalogue %s could not be completed: try again", making);
+	return ESK_OK;
+}
+
 /* The catalogue is complete before it has its name: a directory with esker.db in it is a store. */
 esk_status esk_store_create_in(const esk_store_environment *environment, const char *path, esk_error *err)
 {
@@ -75,8 +85,10 @@ esk_status esk_store_create_in(const esk_store_environment *environment, const c
 	if (status == ESK_OK && esk_os_exists(database))
 		status = esk_fail(err, ESK_EEXIST, "%s was made a store by somebody else meanwhile", path);
 	if (status == ESK_OK)
+		status = esk_store_check_made(making, err);
+	if (status == ESK_OK)
 		status = esk_os_rename(os, making, database, err);
-	else
+	if (status != ESK_OK)
 		remove_unfinished(os, making, NULL);
 	if (status == ESK_OK)
 		status = esk_os_sync_parent(os, database, err);

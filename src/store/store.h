@@ -34,6 +34,10 @@ uint64_t esk_store_id(const esk_store *store);
 bool esk_store_is_read_only(const esk_store *store);
 /* The catalogue connection of this process: in a forked child a new, read-only one. */
 esk_status esk_store_catalog(esk_store *store, esk_catalog **ret_catalog, esk_error *err);
+/* ESK_OK if a new catalogue, made and closed at `making`, is whole in that one file. Closing takes SQLite's
+ * log into the database and removes it; where that failed, the log is left, and would not go with a new name.
+ */
+esk_status esk_store_check_made(const char *making, esk_error *err);
 void esk_store_catalog_path(const char *store_path, char ret_path[ESK_PATH_BYTES]);
 /* A path in the store; false if it is too long. */
 bool esk_store_file_path(const char *store_path, const char *file, char ret_path[ESK_PATH_BYTES]);
