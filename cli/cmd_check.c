@@ -288,10 +288,9 @@ static int run_reindex(cli_args *args)
 	} else if (found.json) {
 		cli_print_json(report_as_json(&report, json_incref(found.list)));
 	} else {
-		cli_buf runs, files, datasets;
-		printf("%s runs, %s files, %s datasets are in the new catalogue\n",
-			cli_count(report.runs, &runs), cli_count(report.files, &files),
-			cli_count(report.datasets, &datasets));
+		cli_buf runs, files;
+		printf("%s runs in %s files are in the new catalogue\n", cli_count(report.runs, &runs),
+			cli_count(report.files, &files));
 	}
 	json_decref(found.list);
 	return code == CLI_OK && report.findings > 0 ? CLI_FAILED : code;

@@ -5,6 +5,7 @@
 #include "text.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,32 @@ static size_t count_plugins(const char *path)
 	return found;
 }
 
-static void collect_hints(report *r, const esk_machine *m, size_t plugins)
+/* Rings of all stores on this machine: of recordings that run, and what killed ones left. */
+typedef struct rings {
+	uint64_t count;
+	uint64_t bytes;
+} rings;
+
+static rings count_rings(void)
+{
+	rings found = {0};
+	DIR *handle = opendir("/dev/shm");
+	struct dirent *entry;
+	while (handle != NULL && (entry = readdir(handle)) != NULL) {
+		const char *dot = strrchr(entry->d_name, '.');
+		struct stat st;
+		if (strncmp(entry->d_name, "esker-", 6) != 0 || dot == NULL || strcmp(dot, ".ring") != 0 ||
+			fstatat(dirfd(handle), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+			continue;
+		found.count++;
+		found.bytes += (uint64_t)st.st_blocks * 512;
+	}
+	if (handle != NULL)
+		closedir(handle);
+	return found;
+}
+
+static void collect_hints(report *r, const esk_machine *m, size_t plugins, rings left)
 {
 	cli_buf a, b;
 	if (m->shm_total_bytes == 0)
@@ -60,6 +86,12 @@ static void collect_hints(report *r, const esk_machine *m, size_t plugins)
 			"it with --shm-size=1g, elsewhere 'mount -o remount,size=1G /dev/shm', or use a "
 			"smaller --ring",
 			cli_bytes(m->shm_free_bytes, &a), cli_bytes(m->shm_total_bytes, &b));
+	if (left.count > 0)
+		hint(r,
+			"/dev/shm holds %llu rings (%s): of recordings that run, or of ones that were "
+			"killed; 'esker "
+			"repair' of such a store recovers its rows and removes them",
+			(unsigned long long)left.count, cli_bytes(left.bytes, &a));
 	if (m->fsync_median_ns > FSYNC_SLOW_NS)
 		hint(r,
 			"making data durable takes %s here: commit less often (--commit-interval 5s) or keep "
@@ -85,16 +117,17 @@ static void collect_hints(report *r, const esk_machine *m, size_t plugins)
 		hint(r, "%s of memory: give --ring 64M or less", cli_bytes(m->memory_bytes, &a));
 }
 
-static json_t *machine_as_json(const esk_machine *m, const char *directory, size_t plugins, const report *r)
+static json_t *machine_as_json(
+	const esk_machine *m, const char *directory, size_t plugins, rings left, const report *r)
 {
-	return json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:s, s:s, s:I, s:O}",
+	return json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:s, s:s, s:I, s:I, s:O}",
 		"version", esk_version(), "directory", directory, "cores", (json_int_t)m->cores, "simd",
 		m->simd, "memory_bytes", (json_int_t)m->memory_bytes, "shm_free_bytes",
 		(json_int_t)m->shm_free_bytes, "shm_total_bytes", (json_int_t)m->shm_total_bytes,
 		"fsync_median_ns", (json_int_t)m->fsync_median_ns, "memcpy_bytes_per_s",
 		m->memcpy_bytes_per_s, "deflate_bytes_per_s", m->deflate_bytes_per_s, "hdf5_version",
 		m->hdf5_version, "sqlite_version", m->sqlite_version, "plugin_path", m->plugin_path,
-		"plugins", (json_int_t)plugins, "hints", r->hints);
+		"plugins", (json_int_t)plugins, "rings", (json_int_t)left.count, "hints", r->hints);
 }
 
 static void field(const char *name, const char *format, ...) ESK_PRINTF(2, 3);
@@ -154,9 +187,10 @@ static int run_doctor(cli_args *args)
 		return cli_fail_with(&err);
 	report r = {.hints = json_array()};
 	size_t plugins = count_plugins(machine.plugin_path);
-	collect_hints(&r, &machine, plugins);
+	rings left = count_rings();
+	collect_hints(&r, &machine, plugins, left);
 	if (cli_flag(args, "json"))
-		cli_print_json(machine_as_json(&machine, place.path, plugins, &r));
+		cli_print_json(machine_as_json(&machine, place.path, plugins, left, &r));
 	else
 		print_report(&machine, place.path, plugins, &r);
 	json_decref(r.hints);

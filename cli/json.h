@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-/* Indented, on standard output, in ASCII, so that nothing in it steers a terminal. Takes the reference. */
+/* Indented, on standard output; what would steer a terminal is written as \\uNNNN. Takes the reference. */
 void cli_print_json(json_t *value);
 
 #endif

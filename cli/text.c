@@ -127,7 +127,7 @@ size_t cli_utf8(const char *text, size_t size, uint32_t *ret_code)
 	return length;
 }
 
-static bool steers_terminal(uint32_t code)
+bool cli_steers_terminal(uint32_t code)
 {
 	return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x200e && code <= 0x200f) ||
 	       (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
@@ -143,7 +143,7 @@ void cli_put_escaped(FILE *out, const char *text, size_t size)
 			i++;
 			continue;
 		}
-		if (!steers_terminal(code))
+		if (!cli_steers_terminal(code))
 			fwrite(text + i, 1, length, out);
 		else if (code == '\n')
 			fputs("\\n", out);
@@ -211,7 +211,7 @@ void cli_put_json_string(FILE *out, const char *text, size_t size)
 			fprintf(out, "\\%c", (char)code);
 		else if (code == '\n')
 			fputs("\\n", out);
-		else if (steers_terminal(code))
+		else if (cli_steers_terminal(code))
 			fprintf(out, "\\u%04x", code);
 		else
 			fwrite(text + i, 1, length, out);

@@ -33,6 +33,8 @@ bool cli_output_broken(void);
 
 /* ---- escaping ---- */
 
+/* True for control characters and bidirectional overrides. */
+bool cli_steers_terminal(uint32_t code);
 /* Control characters, bidirectional overrides and bytes that are not UTF-8 come out as \n, \xNN, \uNNNN. */
 void cli_put_escaped(FILE *out, const char *text, size_t size);
 /* The same as a new string (free()); never NULL: ends the program when memory is out. */

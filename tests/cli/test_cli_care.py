@@ -54,7 +54,7 @@ def test_reindex_rebuilds_a_lost_catalogue(store):
     for name in ("esker.db", "esker.db-wal", "esker.db-shm"):
         (store.directory / "data" / name).unlink(missing_ok=True)
     assert "no store here" in store("ls", "-C", "data", code=1).stderr
-    assert "2 runs" in store.text("reindex", "data")
+    assert "2 runs in 2 files" in store.text("reindex", "data")
     after = [(r["name"], r["rows"], r["metadata"]) for r in json.loads(store.text("ls", "data", "--json"))]
     assert sorted(after, key=lambda r: r[0]) == sorted(before, key=lambda r: r[0])
     assert get_npy(store, "h5://b/x").tolist() == list(range(20))
