@@ -217,39 +217,77 @@ static void zsh_option(FILE *out, const cli_command *command, const cli_option *
 	fputs("' \\\n", out);
 }
 
+static const char zsh_head[] =
+	"#compdef esker\n"
+	"# zsh completion for esker; load it with: source <(esker completion zsh)\n"
+	"\n"
+	"# Puts the names of the runs into reply; all_words is the whole line.\n"
+	"_esker_names()\n"
+	"{\n"
+	"\tlocal store word\n"
+	"\tlocal -i i=${all_words[(I)(-C|--store)]}\n"
+	"\tif ((i > 0)); then\n"
+	"\t\tstore=${(Q)all_words[i+1]}\n"
+	"\telse\n"
+	"\t\tfor word in ${all_words[2,-2]}; do\n"
+	"\t\t\t[[ -f ${(Q)word}/esker.db ]] && store=${(Q)word} && break\n"
+	"\t\tdone\n"
+	"\tfi\n"
+	"\treply=(${(f)\"$(esker ls --names -C ${store:-${ESKER_STORE:-.}} 2>/dev/null)\"})\n"
+	"}\n"
+	"\n"
+	"_esker_runs()\n"
+	"{\n"
+	"\tlocal -a reply\n"
+	"\t_esker_names\n"
+	"\tcompadd -a reply\n"
+	"\t_files -/\n"
+	"}\n"
+	"\n"
+	"_esker_refs()\n"
+	"{\n"
+	"\tlocal -a reply\n"
+	"\t_esker_names\n"
+	"\tcompadd -a reply\n"
+	"\tcompadd -S / -- h5://${^reply}\n"
+	"\t_files\n"
+	"}\n"
+	"\n"
+	"_esker()\n"
+	"{\n"
+	"\tlocal -a commands all_words\n"
+	"\tlocal -i i\n"
+	"\tall_words=(\"${words[@]}\")\n"
+	"\tfor ((i = 2; i < CURRENT; i++)); do\n"
+	"\t\tcase $words[i] in\n"
+	"\t\t(-C | --store) ((i++)) ;;\n"
+	"\t\t(-*) ;;\n"
+	"\t\t(*) break ;;\n"
+	"\t\tesac\n"
+	"\tdone\n"
+	"\tif ((i >= CURRENT)); then\n"
+	"\t\tcase ${words[CURRENT-1]} in\n"
+	"\t\t(-C | --store)\n"
+	"\t\t\t_files -/\n"
+	"\t\t\treturn\n"
+	"\t\t\t;;\n"
+	"\t\tesac\n"
+	"\t\tcommands=(\n";
+
 static void zsh_script(FILE *out)
 {
-	fputs("#compdef esker\n"
-	      "# zsh completion for esker; load it with: source <(esker completion zsh)\n"
-	      "_esker_names()\n{\n"
-	      "\tlocal store=${opt_args[-C]:-${opt_args[--store]}} word\n"
-	      "\tif [[ -z $store ]]; then\n"
-	      "\t\tfor word in ${words[2,-2]}; do\n"
-	      "\t\t\t[[ -f ${(Q)word}/esker.db ]] && store=$word && break\n"
-	      "\t\tdone\n"
-	      "\tfi\n"
-	      "\treply=(${(f)\"$(esker ls --names -C ${(Q)store:-${ESKER_STORE:-.}} 2>/dev/null)\"})\n}\n\n"
-	      "_esker_runs()\n{\n"
-	      "\tlocal -a reply\n\t_esker_names\n\tcompadd -a reply\n\t_files -/\n}\n\n"
-	      "_esker_refs()\n{\n"
-	      "\tlocal -a reply\n\t_esker_names\n\tcompadd -a reply\n\tcompadd -S / -- "
-	      "h5://${^reply}\n\t_files\n}\n\n"
-	      "_esker()\n{\n"
-	      "\tlocal -a commands\n\tlocal state line\n\ttypeset -A opt_args\n\tcommands=(\n",
-		out);
+	fputs(zsh_head, out);
 	for (size_t i = 0; cli_commands[i] != NULL; i++) {
-		fprintf(out, "\t\t'%s:", cli_commands[i]->name);
+		fprintf(out, "\t\t\t'%s:", cli_commands[i]->name);
 		put_quoted(out, cli_commands[i]->summary, true);
 		fputs("'\n", out);
 	}
-	fputs("\t)\n\t_arguments -C '(-C --store)'{-C,--store}'[the store]:DIR:_files -/' '--version' "
-	      "'--help' \\\n"
-	      "\t\t'1: :->command' '*:: :->rest' && return\n"
-	      "\tif [[ $state == command ]]; then\n\t\t_describe command commands\n\t\treturn\n\tfi\n"
-	      "\tcase $line[1] in\n",
+	fputs("\t\t)\n\t\t_describe command commands\n\t\tcompadd -- --store --help "
+	      "--version\n\t\treturn\n\tfi\n"
+	      "\twords=(\"${(@)words[i,-1]}\")\n\t((CURRENT -= i - 1))\n\tcase $words[1] in\n",
 		out);
 	for (size_t i = 0; cli_commands[i] != NULL; i++) {
-		fprintf(out, "\t%s)\n\t\t_arguments \\\n", cli_commands[i]->name);
+		fprintf(out, "\t(%s)\n\t\t_arguments \\\n", cli_commands[i]->name);
 		each_option(out, cli_commands[i], zsh_option);
 		fputs("\t\t\t'*:argument:", out);
 		zsh_argument(out, cli_commands[i]->complete);
