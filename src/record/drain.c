@@ -300,9 +300,13 @@ static esk_status check_room(esk_recorder *r, const esk_stream *stream, esk_erro
 
 static esk_status carry_out(esk_recorder *r, esk_control *control, esk_error *err)
 {
-	if (r->file == NULL)
-		return esk_fail(err, r->last_status != ESK_OK ? r->last_status : ESK_EIO,
-			"run \"%s\" cannot write at present: %s", r->name, r->last_error.message);
+	if (r->file == NULL) { /* a caller waits: try now, not when it is time again */
+		esk_status status = try_again(r, err);
+		if (status != ESK_OK) {
+			esk_drain_fail(r, status, err);
+			return esk_fail_in(err, status, "run \"%s\" cannot write at present", r->name);
+		}
+	}
 	if (control->kind == ESK_CONTROL_STREAM) {
 		esk_status status = check_room(r, control->stream, err);
 		return status == ESK_OK ? add_stream(r, control->stream, err) : status;
@@ -314,28 +318,22 @@ static esk_status carry_out(esk_recorder *r, esk_control *control, esk_error *er
 	return ESK_OK;
 }
 
-/* Carries out every request; the segment's failure is the request's too. */
-static esk_status serve(esk_recorder *r, esk_error *err)
+/* Carries out every request; a failure of the segment is the request's too. */
+static void serve(esk_recorder *r)
 {
-	esk_status status = ESK_OK;
 	for (;;) {
 		pthread_mutex_lock(&r->lock);
 		esk_control *control = r->controls;
 		if (control != NULL)
 			r->controls = control->next;
 		pthread_mutex_unlock(&r->lock);
-		if (control == NULL || status != ESK_OK)
-			return status;
+		if (control == NULL)
+			return;
 		esk_error error = {0};
 		esk_status outcome = carry_out(r, control, &error);
-		bool segment_failed = outcome != ESK_OK && outcome != ESK_EEXIST && r->file != NULL &&
-				      control->kind == ESK_CONTROL_STREAM;
-		if (segment_failed) {
-			status = outcome;
-			if (err != NULL)
-				*err = error;
+		if (outcome != ESK_OK && outcome != ESK_EEXIST && r->file != NULL &&
+			control->kind == ESK_CONTROL_STREAM)
 			esk_drain_fail(r, outcome, &error);
-		}
 		pthread_mutex_lock(&r->lock);
 		control->status = outcome;
 		control->error = error;
@@ -480,7 +478,7 @@ void *esk_drain_main(void *arg)
 		esk_status status = ESK_OK;
 		bool idle = true;
 		wishes w = look(r);
-		serve(r, NULL);
+		serve(r);
 		if (w.stop)
 			break;
 		if (r->file == NULL && (esk_monotonic_ns() >= r->retry_at_ns || w.requests != 0)) {
