@@ -136,7 +136,7 @@ def main() -> int:
     latencies = resolve(store_path, result["played"], "breakout")
     kill_half_way(store_path, max(200, arguments.steps // 5))
     sheet = directory / "frames.png"
-    command = [ROOT / "build/bin/esker", "-C", store_path, "get", "h5://breakout/frames/0:60", "-o", sheet]
+    command = [ROOT / "build/bin/esker", "-C", store_path, "get", "h5://breakout/frames/0:60", "-o", sheet, "--columns-per-row", "10"]
     subprocess.run(command, check=True)
 
     raw = arguments.steps * STEP_BYTES
