@@ -156,7 +156,6 @@ esk_status esk_commit_finish(esk_recorder *r, esk_error *err)
 		esk_log(&r->logger, ESK_LOG_WARNING,
 			"run \"%s\": committed, but the catalogue could not be told: %s", r->name,
 			sink_error.message);
-	esk_ring_release(r->ring, r->snapshot.position);
 	publish_result(r, sink_status, &sink_error);
 	return ESK_OK;
 }
@@ -191,6 +190,7 @@ static void settle(esk_recorder *r)
 	r->head.commit = s->number;
 	r->head.sequence = s->sequence;
 	r->released_position = s->position;
+	esk_ring_release(r->ring, s->position); /* here: the ring's cursor is the drain thread's */
 	r->sink_pending = r->commit_sink_failed;
 	if (r->sink_pending)
 		return;

@@ -252,6 +252,7 @@ static esk_status try_again(esk_recorder *r, esk_error *err)
 	r->drained_position = r->released_position;
 	r->drained_sequence = r->head.sequence;
 	r->gaps_unwritten = r->gap_count;
+	r->metadata_dirty = true; /* a failed commit may have had it */
 	if (r->head.ring_id != r->ring_id)
 		return esk_fail(
 			err, ESK_ECORRUPT, "%s was committed by another recorder meanwhile", r->file_path);

@@ -362,7 +362,7 @@ esk_status esk_segment_write_gaps(esk_recorder *r, esk_error *err)
 
 esk_status esk_segment_rotate(esk_recorder *r, esk_error *err)
 {
-	char stamp[ESK_TIME_TEXT_BYTES], sealed[ESK_PATH_BYTES];
+	char stamp[ESK_TIME_TEXT_BYTES], name[ESK_FILE_NAME_BYTES], sealed[ESK_PATH_BYTES];
 	uint64_t bytes = esk_h5_file_bytes(r->file);
 	esk_assembler_reset(r);
 	esk_status status = esk_h5_close(r->file, err);
@@ -371,14 +371,15 @@ esk_status esk_segment_rotate(esk_recorder *r, esk_error *err)
 		return status;
 	do {
 		esk_time_format_stamp(esk_now_ns(), stamp);
-		snprintf(r->sealed_name, sizeof r->sealed_name, "%.255s_%s.h5", r->name, stamp);
-		if (snprintf(sealed, sizeof sealed, "%s/%s", r->directory, r->sealed_name) >=
-			(int)sizeof sealed)
+		snprintf(name, sizeof name, "%.255s_%s.h5", r->name, stamp);
+		if (snprintf(sealed, sizeof sealed, "%s/%s", r->directory, name) >= (int)sizeof sealed)
 			return esk_fail(err, ESK_EINVAL, "path too long: %s", r->directory);
 	} while (esk_os_exists(sealed));
 	status = esk_os_rename(r->os, r->file_path, sealed, err);
-	if (status == ESK_OK)
-		status = esk_os_sync_parent(r->os, sealed, err);
+	if (status != ESK_OK)
+		return status;
+	memcpy(r->sealed_name, name, sizeof name); /* from here on the catalogue has to be told */
+	status = esk_os_sync_parent(r->os, sealed, err);
 	r->sealed_bytes = bytes;
 	return status == ESK_OK ? esk_segment_create(r, r->head.number + 1, err) : status;
 }
