@@ -74,7 +74,7 @@ static herr_t copy_group(hid_t object, const char *name, const esk_h5_object_inf
 	if (info->type != H5O_TYPE_GROUP)
 		return 0;
 	bool root = strcmp(name, ".") == 0;
-	hid_t properties = esk_h5_link_properties();
+	hid_t properties = esk_h5_link_properties(name);
 	hid_t from = H5Oopen(object, name, H5P_DEFAULT);
 	hid_t to = root ? H5Gopen2(c->to, "/", H5P_DEFAULT)
 			: H5Gcreate2(c->to, name, properties, H5P_DEFAULT, H5P_DEFAULT);
@@ -131,7 +131,7 @@ static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
 {
 	hid_t type = H5Dget_type(from->id), space = H5Dget_space(from->id),
 	      properties = H5Dget_create_plist(from->id);
-	hid_t link = esk_h5_link_properties();
+	hid_t link = esk_h5_link_properties(from->info.path);
 	hid_t id = type >= 0 && space >= 0 && properties >= 0 && make_filters_optional(properties) >= 0
 			   ? H5Dcreate2(to->id, from->info.path, type, space, link, properties, H5P_DEFAULT)
 			   : H5I_INVALID_HID;
@@ -152,7 +152,7 @@ static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
 
 static esk_status copy_whole(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
 {
-	hid_t link = esk_h5_link_properties();
+	hid_t link = esk_h5_link_properties(from->info.path);
 	herr_t done = H5Ocopy(from->file->id, from->info.path, to->id, from->info.path, H5P_DEFAULT, link);
 	if (link >= 0)
 		H5Pclose(link);

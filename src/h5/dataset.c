@@ -195,7 +195,7 @@ static hid_t create_id(esk_h5 *file, const char *path, const esk_column *column,
 	hid_t id = H5I_INVALID_HID;
 	hid_t type = esk_h5_type_make(column->dtype);
 	hid_t space = growing_space(column);
-	hid_t links = esk_h5_link_properties();
+	hid_t links = esk_h5_link_properties(path);
 	hid_t access = access_properties(strings, pipeline ? pipeline->chunk_bytes : 0);
 	hid_t creation = creation_properties(column, chunk_rows, pipeline);
 

@@ -148,8 +148,8 @@ void esk_h5_info_free(esk_h5_info *info);
 esk_status esk_h5_path_check(const char *path, bool strict, char ret_path[ESK_H5_PATH_BYTES], esk_error *err);
 /* Under the lock: true if every link of the checked `path` leads somewhere. */
 bool esk_h5_path_exists(esk_h5 *file, const char *path);
-/* Under the lock: link creation properties: UTF-8 name, groups above are made. Negative on failure. */
-hid_t esk_h5_link_properties(void);
+/* Under the lock: properties for the links that make `path`: groups above are made. Negative on failure. */
+hid_t esk_h5_link_properties(const char *path);
 
 /* Under the lock, after libhdf5 refused to create `what` at `path`: ESK_EEXIST where a dataset stands in its
  * way, else what libhdf5 says. */

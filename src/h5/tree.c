@@ -77,11 +77,20 @@ bool esk_h5_exists(esk_h5 *file, const char *object)
 	return exists;
 }
 
-hid_t esk_h5_link_properties(void)
+static bool is_ascii(const char *text)
+{
+	while (*text != '\0' && (unsigned char)*text < 0x80)
+		text++;
+	return *text == '\0';
+}
+
+/* Only names that need it are marked as UTF-8: the groups of the earliest format have no place for the mark,
+ * so libhdf5 silently turns the group that holds such a link, the root too, into one of format 1.8. */
+hid_t esk_h5_link_properties(const char *path)
 {
 	hid_t plist = H5Pcreate(H5P_LINK_CREATE);
 	if (plist >= 0 && (H5Pset_create_intermediate_group(plist, 1) < 0 ||
-				  H5Pset_char_encoding(plist, H5T_CSET_UTF8) < 0)) {
+				  (!is_ascii(path) && H5Pset_char_encoding(plist, H5T_CSET_UTF8) < 0))) {
 		esk_h5_drop(plist);
 		return H5I_INVALID_HID;
 	}
@@ -126,7 +135,7 @@ static esk_status make_group(esk_h5 *file, const char *path, esk_error *err)
 		esk_h5_drop(group);
 		return ESK_OK;
 	}
-	plist = esk_h5_link_properties();
+	plist = esk_h5_link_properties(path);
 	group = plist < 0 ? plist : H5Gcreate2(file->id, path, plist, H5P_DEFAULT, H5P_DEFAULT);
 	if (group < 0)
 		status = esk_h5_fail_create(file, "group", path, err);

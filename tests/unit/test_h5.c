@@ -520,6 +520,22 @@ static void the_walk_meets_every_dataset_once_in_order(void **state)
 	close_file(file);
 }
 
+static void groups_keep_the_earliest_format_while_names_allow(void **state)
+{
+	test_dir *dir = *state;
+	esk_h5 *file = make(dir, "format.h5");
+	H5G_info_t info;
+
+	add(file, "a/b", "b:u8", 10);
+	assert_ok(esk_h5_make_group(file, "c", &err), &err);
+	assert_true(H5Gget_info(file->id, &info) >= 0);
+	assert_int_equal(info.storage_type, H5G_STORAGE_TYPE_SYMBOL_TABLE);
+	assert_ok(esk_h5_make_group(file, "größe/länge", &err), &err);
+	assert_true(esk_h5_exists(file, "größe/länge"));
+	commit(file);
+	close_file(file);
+}
+
 /* ---- what others write ---- */
 
 typedef struct wild {
@@ -703,6 +719,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(attributes_set_at_each_commit_make_nothing_grow),
 		cmocka_unit_test(space_of_deleted_and_rewritten_data_is_used_again),
 		cmocka_unit_test(the_walk_meets_every_dataset_once_in_order),
+		cmocka_unit_test(groups_keep_the_earliest_format_while_names_allow),
 		cmocka_unit_test(datasets_of_others_are_described_as_they_are),
 		cmocka_unit_test(virtual_datasets_read_through_to_other_files),
 	};

@@ -163,7 +163,7 @@ static const char *slot_path(size_t i)
 static void contiguous_create(esk_h5 *file, const char *path, uint64_t seed, uint64_t rows)
 {
 	hsize_t dims[2] = {rows, COLUMNS};
-	hid_t links = esk_h5_link_properties(), space = H5Screate_simple(2, dims, NULL);
+	hid_t links = esk_h5_link_properties(path), space = H5Screate_simple(2, dims, NULL);
 	hid_t dataset = H5Dcreate2(file->id, path, H5T_STD_U32LE, space, links, H5P_DEFAULT, H5P_DEFAULT);
 
 	for (hsize_t row = 0; row < rows; row++) {
