@@ -15,7 +15,9 @@ The rules, for one cell and for many:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import operator
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,25 @@ Array = np.ndarray[Any, Any]
 Writer = Callable[[Any, list[Any]], Any]
 
 _PYTHON_NUMBERS = (bool, int, float, complex, list, tuple)
+# What `struct` packs exactly as the column keeps it, from Python's number or numpy's scalar of that dtype.
+_PACK_CODES = {
+    np.dtype(name): code
+    for name, code in (
+        ("bool", "?"),
+        ("int8", "b"),
+        ("int16", "h"),
+        ("int32", "i"),
+        ("int64", "q"),
+        ("uint8", "B"),
+        ("uint16", "H"),
+        ("uint32", "I"),
+        ("uint64", "Q"),
+        ("float16", "e"),
+        ("float32", "f"),
+        ("float64", "d"),
+    )
+}
+_PYTHON_TYPES: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float}
 _C_INTEGERS = {
     lib.ESK_I8: "int8_t *",
     lib.ESK_I16: "int16_t *",
@@ -168,17 +189,9 @@ class Cell:
 
     def texts(self, value: Any, shape: tuple[int, ...], keep: list[Any]) -> Any:
         """`value` as the library takes it: a pointer to str<N> cells or to `esk_string`."""
-        array = value if isinstance(value, np.ndarray) else None
-        if array is not None and array.dtype == self.dtype and self.is_fixed_string:
-            if array.shape != shape:
-                raise self.shape_error(array.shape, shape)
+        array = self._text_array(value, shape)
+        if array.dtype == self.dtype and self.is_fixed_string:
             return self.pointer(np.ascontiguousarray(array), keep)
-        if array is not None and array.dtype.kind not in "UTO":
-            raise self.type_error(array_text(array), shape)
-        if array is None:
-            array = self._text_array(value)
-        if array.shape != shape:
-            raise self.shape_error(array.shape, shape)
         encoded = [self.encode(item) for item in array.ravel().tolist()]
         if self.is_fixed_string:
             return self.pointer(np.array(encoded, self.dtype), keep)
@@ -191,14 +204,19 @@ class Cell:
             strings[i].size = len(data)
         return strings
 
-    def _text_array(self, value: Any) -> Array:
-        if isinstance(value, str):
-            array = np.empty((), object)
-            array[()] = value
-            return array
-        if isinstance(value, (list, tuple)):
-            return np.array(value, dtype=object)
-        raise self.type_error(_python_text(value))
+    def _text_array(self, value: Any, shape: tuple[int, ...]) -> Array:
+        """`value` as an array of `str` (or of the column's S<N>) of `shape`."""
+        if isinstance(value, np.ndarray):
+            array = value
+            if array.dtype.kind not in "UTO" and not (self.is_fixed_string and array.dtype == self.dtype):
+                raise self.type_error(array_text(array), shape)
+        elif isinstance(value, (str, list, tuple)):
+            array = np.array(value, dtype=object)
+        else:
+            raise self.type_error(_python_text(value))
+        if array.shape != shape:
+            raise self.shape_error(array.shape, shape)
+        return array
 
     # ---- memory --------------------------------------------------------------------------------------
 
@@ -247,19 +265,14 @@ class Cell:
 
     def _with_blanks(self, cells: Any, rows: int) -> Array:
         """The cells with zeros, or empty texts, where one is None."""
-        if self.is_string:
-            array = np.full((rows, *self.shape), "", object)
-        else:
-            array = np.zeros((rows, *self.shape), self.dtype)
+        shape = (rows, *self.shape)
         if len(cells) != rows:
-            raise self.shape_error((len(cells), *self.shape), array.shape)
+            raise self.shape_error((len(cells), *self.shape), shape)
+        array = np.full(shape, "", object) if self.is_string else np.zeros(shape, self.dtype)
+        convert = self._text_array if self.is_string else self.numbers
         for i, cell in enumerate(cells):
             if cell is not None:
-                array[i] = (
-                    self._text_array(cell)
-                    if self.is_string
-                    else self.numbers(cell, self.shape).reshape(self.shape)
-                )
+                array[i] = convert(cell, self.shape).reshape(self.shape)[()]
         return array
 
     def _row_mask(self, value: Any, shape: tuple[int, ...]) -> Array:
@@ -343,6 +356,86 @@ class Cell:
             return memory
 
         return write
+
+
+class RowPlacer:
+    """Places a whole row at once where every cell is just what its column takes: the hot path of append.
+
+    Types are compared for the row as one tuple, all scalars are packed by one call into memory whose
+    addresses stand in the pointers already, and arrays give their own address. Whatever is not that
+    plain (None, lists, text, strided arrays, numbers out of range) is left to the writers of the cells.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._pointers = ffi.new("const void *[]", len(cells))
+        self._arrays = [(i, cell.dtype, cell.shape) for i, cell in enumerate(cells) if cell.shape]
+        self._types = [_plain_types(cell) for cell in cells]
+        self._plain: set[tuple[type, ...]] = set()
+        scalars = [i for i, cell in enumerate(cells) if not cell.shape]
+        self._offered = not any(
+            cell.is_string or (not cell.shape and cell.dtype not in _PACK_CODES) for cell in cells
+        )
+        if not self._offered:
+            return
+        # Native alignment: each field lies where its own type may lie.
+        self._pick: Callable[[Any], Any] = operator.itemgetter(*scalars) if scalars else tuple
+        self._single = len(scalars) == 1
+        layout = "@"
+        offsets = []
+        for i in scalars:
+            layout += _PACK_CODES[cells[i].dtype]
+            offsets.append(struct.calcsize(layout) - cells[i].dtype.itemsize)
+        packer = struct.Struct(layout)
+        self._memory = ffi.new("char[]", packer.size + 1)
+        self._buffer = ffi.buffer(self._memory)
+        self._pack = packer.pack_into if scalars else None
+        for i, offset in zip(scalars, offsets, strict=True):
+            self._pointers[i] = self._memory + offset
+
+    def place(self, cells: Sequence[Any], keep: list[Any]) -> Any | None:
+        """The pointers to the cells, or None where they are not plain. `keep` keeps arrays alive."""
+        if tuple(map(type, cells)) not in self._plain and not self._learn(cells):
+            return None
+        pointers = self._pointers
+        for i, dtype, shape in self._arrays:
+            array = cells[i]
+            if array.dtype is not dtype or array.shape != shape:
+                return None
+            try:
+                buffer = ffi.from_buffer(array)
+            except ValueError:  # not C-contiguous
+                return None
+            keep.append(buffer)
+            pointers[i] = buffer
+        if self._pack is not None:
+            try:
+                if self._single:
+                    self._pack(self._buffer, 0, self._pick(cells))
+                else:
+                    self._pack(self._buffer, 0, *self._pick(cells))
+            except (struct.error, OverflowError):  # out of range: the cell's writer says which
+                return None
+        return pointers
+
+    def _learn(self, cells: Sequence[Any]) -> bool:
+        """Whether a row of these types is plain; remembered."""
+        if not self._offered or any(
+            type(cell) not in types for cell, types in zip(cells, self._types, strict=True)
+        ):
+            return False
+        if len(self._plain) < 64:
+            self._plain.add(tuple(map(type, cells)))
+        return True
+
+
+def _plain_types(cell: Cell) -> set[type]:
+    """Types of values that `RowPlacer` takes for a column."""
+    if cell.shape:
+        return {np.ndarray}
+    # Through Python's float a numpy float of 2 or 4 bytes would lose the payload of a NaN.
+    exact = cell.dtype.kind != "f" or cell.dtype.itemsize == 8
+    python_type = _PYTHON_TYPES.get(cell.dtype.kind, type(None))
+    return {python_type, cell.dtype.type} if exact else {python_type}
 
 
 def row_count(value: Any) -> int | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from esker._cells import Array, Cell, Writer, row_count
+from esker._cells import Array, Cell, RowPlacer, Writer, row_count
 from esker._columns import ColumnSpec
 from esker._errors import Busy, InvalidArgument, NotFound, ShapeMismatch, call, failure
 from esker._handle import Handle
@@ -40,11 +40,12 @@ class Watermark(NamedTuple):
 class _Slot:
     """What one append needs, made once. While a slot is out of its stream's list, the stream is in use."""
 
-    __slots__ = ("cells", "err", "row", "writers")
+    __slots__ = ("cells", "err", "place", "row", "writers")
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self.cells = ffi.new("const void *[]", len(cells))
         self.writers: list[tuple[int, Writer]] = [(i, cell.writer()) for i, cell in enumerate(cells)]
+        self.place = RowPlacer(cells).place
         self.row = ffi.new("uint64_t *")
         self.err = ffi.new("esk_error *")
 
@@ -118,7 +119,7 @@ class Stream:
         ClosedError
             The run was closed, or this is a forked child.
         """
-        if columns or len(cells) != self._count or isinstance(cells[0], Mapping):
+        if columns or len(cells) != self._count or (self._count == 1 and isinstance(cells[0], Mapping)):
             cells = self._by_name(cells, columns)
         slots = self._slots
         try:
@@ -129,10 +130,12 @@ class Stream:
             pointer = self._handle.pointer
             if pointer is None:
                 raise self._handle.closed_error()
-            pointers = slot.cells
             keep: list[Any] = []
-            for i, write in slot.writers:
-                pointers[i] = write(cells[i], keep)
+            pointers = slot.place(cells, keep)
+            if pointers is None:
+                pointers = slot.cells
+                for i, write in slot.writers:
+                    pointers[i] = write(cells[i], keep)
             status = lib.esk_stream_append(pointer, pointers, slot.row, slot.err)
             if status:
                 raise failure(status, slot.err)
@@ -165,7 +168,7 @@ class Stream:
         """
         if len(cells) == 1 and isinstance(cells[0], np.ndarray) and cells[0].dtype.names is not None:
             cells = ({name: cells[0][name] for name in cells[0].dtype.names},)
-        if columns or len(cells) != self._count or isinstance(cells[0], Mapping):
+        if columns or len(cells) != self._count or (self._count == 1 and isinstance(cells[0], Mapping)):
             cells = self._by_name(cells, columns)
         rows = self._rows_of(cells)
         keep: list[Any] = []
