@@ -46,9 +46,10 @@ static void on_finding(void *arg, const esk_finding *f)
 		return;
 	}
 	cli_progress_clear();
-	cli_put_escaped(stdout, or_empty(f->file), strlen(or_empty(f->file)));
+	const char *where = or_empty(f->file)[0] != '\0' ? f->file : or_empty(f->run);
+	cli_put_escaped(stdout, where, strlen(where));
 	if (f->dataset != NULL) {
-		fputc('/', stdout);
+		fputs(f->dataset[0] == '/' ? "" : "/", stdout);
 		cli_put_escaped(stdout, f->dataset, strlen(f->dataset));
 	}
 	put_range(stdout, f);

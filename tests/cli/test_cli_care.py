@@ -60,6 +60,43 @@ def test_reindex_rebuilds_a_lost_catalogue(store):
     assert get_npy(store, "h5://b/x").tolist() == list(range(20))
 
 
+def test_a_lost_file_is_found(store):
+    record(store, "gone", np.arange(10))
+    record(store, "here", np.arange(10))
+    (store.directory / "data/gone.h5").unlink()
+    done = store("verify", "data", code=1)
+    assert done.stdout.startswith(b"gone/") and b"here" not in done.stdout
+
+
+def test_a_cut_off_file_is_found_and_never_crashes(store):
+    record(store, "r", np.random.default_rng(1).integers(0, 9, (200, 50, 50)))
+    path = store.directory / "data/r.h5"
+    whole = path.read_bytes()
+    for part in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:part])
+        assert json.loads(store("verify", "data", "--json", code=1).stdout)["finding_count"] >= 1
+        for words in (["info", "data", "r"], ["get", "data", "h5://r/x"], ["cat", "data", "r"]):
+            process = store.popen(*words)
+            process.communicate(timeout=60)
+            assert process.returncode in (0, 1), words
+
+
+def test_a_run_that_is_being_recorded_can_be_verified_but_not_reindexed(store):
+    process = store.popen(
+        "record", "data", "r", "-c", "x:u8", "-i", "20ms", "--ring", "1M", stdin=subprocess.PIPE
+    )
+    process.stdin.write(bytes(1000))
+    process.stdin.flush()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and "recording" not in store.text("ls", "data"):
+        time.sleep(0.05)
+    assert "no findings" in store.text("verify", "data")
+    assert "being recorded" in store("reindex", "data", code=1).stderr
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert get_npy(store, "h5://r/x").shape == (1000,)
+
+
 def test_verify_of_an_unknown_run_fails(store):
     store("verify", "data", "nosuch", code=1)
 
