@@ -351,8 +351,10 @@ static void set_aside(esk_fault *fault)
 		const name *d = esk_fault_names_find(&fault->durable, l->path);
 		if (l->node->directory || (d != NULL && d->node == l->node))
 			continue;
-		if (asprintf(&l->node->aside, "%s.aside-%zu", l->path, i) < 0 ||
-			rename(l->path, l->node->aside) != 0)
+		if (asprintf(&l->node->aside, "%s.aside-%zu", l->path, i) < 0)
+			abort();
+		/* One that is not there was removed past the table. */
+		if (rename(l->path, l->node->aside) != 0 && errno != ENOENT)
 			abort();
 	}
 }

@@ -1,0 +1,134 @@
+/* A store on an operating system that fails: what the tests of faults and power cuts share. */
+#ifndef ESK_TESTS_FAULT_RIG_H
+#define ESK_TESTS_FAULT_RIG_H
+
+#include "unit/recording.h"
+
+#include "record/record.h"
+#include "store/store.h"
+#include "support/fault_os.h"
+#include "support/fault_vfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define SALT 7
+
+typedef struct rig {
+	esk_fault *fault;
+	esk_os os; /* the fault's, with a boot that is this machine's until the power is cut */
+	char directory[200];
+	char store[256];
+	esk_store_environment environment;
+	uint64_t appended;  /* rows that append acknowledged */
+	uint64_t committed; /* rows that a commit acknowledged */
+	uint64_t failures;  /* calls that met the fault */
+} rig;
+
+static uint64_t reboots; /* power cuts so far */
+
+static inline uint64_t boot_id(const esk_os *os)
+{
+	(void)os;
+	return esk_os_posix()->boot_id(esk_os_posix()) + reboots;
+}
+
+static inline void rig_begin(rig *g, test_dir *dir, uint64_t seed)
+{
+	static unsigned serial;
+	*g = (rig){0};
+	snprintf(g->directory, sizeof g->directory, "%s/%u", dir->path, serial++);
+	assert_int_equal(mkdir(g->directory, 0700), 0);
+	snprintf(g->store, sizeof g->store, "%s/store", g->directory);
+	g->fault = esk_fault_new(seed);
+	g->os = *esk_fault_os(g->fault);
+	g->os.boot_id = boot_id;
+	g->environment = (esk_store_environment){.os = &g->os};
+	esk_fault_vfs_install(g->fault);
+}
+
+static inline char *link_path(const rig *g, char path[300])
+{
+	snprintf(path, 300, "%s/spool/run.ring", g->store);
+	return path;
+}
+
+/* Path of the ring, or "". */
+static inline void ring_path(const rig *g, char path[300])
+{
+	char link[300];
+	ssize_t size = readlink(link_path(g, link), path, 299);
+	path[size > 0 ? size : 0] = '\0';
+}
+
+static inline void rig_end(rig *g)
+{
+	char ring[300];
+	ring_path(g, ring);
+	if (ring[0] != '\0')
+		unlink(ring);
+	esk_fault_vfs_remove();
+	esk_fault_free(g->fault);
+	nftw(g->directory, test_dir_drop, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static inline esk_run_options run_options(void)
+{
+	esk_run_options options = ESK_RUN_OPTIONS_INIT;
+	options.append = true;
+	options.ring_bytes = 128u << 10;
+	options.block_timeout_ns = 3000000;
+	options.commit_interval_ns = UINT64_MAX;
+	options.segment_bytes = 96u << 10;
+	return options;
+}
+
+static inline esk_status open_store(rig *g, esk_store **ret_store, esk_error *err)
+{
+	esk_store_options options = ESK_STORE_OPTIONS_INIT;
+	options.codec_threads = 1;
+	options.log = recording_log;
+	return esk_store_open_in(&g->environment, g->store, &options, ret_store, err);
+}
+
+static inline bool is_store(const rig *g)
+{
+	char database[300];
+	snprintf(database, sizeof database, "%s/esker.db", g->store);
+	return esk_os_exists(database);
+}
+
+/* ---- looking ---- */
+
+/* Rows in the store, each compared; nothing may fail. */
+static inline uint64_t check_store(rig *g)
+{
+	esk_store *store;
+	esk_reader *reader;
+	esk_error err = {0};
+	uint64_t rows = 0;
+	assert_ok(open_store(g, &store, &err), &err);
+	recording_verify(store);
+	esk_status status = esk_reader_open(store, "run", &reader, &err);
+	if (status == ESK_OK) {
+		if (esk_reader_dataset_count(reader) > 0) {
+			rows = recording_rows(reader, "/");
+			recording_check_rows(reader, "/", 0, rows, SALT);
+		}
+		esk_reader_close(reader);
+	} else if (status != ESK_ENOTFOUND) {
+		fail_msg("reader: %s", err.message);
+	}
+	assert_ok(esk_store_close(store, &err), &err);
+	return rows;
+}
+
+static inline void check_bounds(const rig *g, uint64_t rows, const char *what, uint64_t number)
+{
+	if (rows < g->committed || rows > g->appended)
+		fail_msg("%s %llu: %llu rows are there, %llu were committed and %llu appended", what,
+			(unsigned long long)number, (unsigned long long)rows,
+			(unsigned long long)g->committed, (unsigned long long)g->appended);
+}
+
+#endif
