@@ -700,6 +700,96 @@ static void virtual_datasets_read_through_to_other_files(void **state)
 	close_file(file);
 }
 
+/* ---- damage ---- */
+
+static void write_at(const char *path, long at, const void *bytes, size_t size)
+{
+	FILE *file = fopen(path, "r+");
+	fseek(file, at, SEEK_SET);
+	assert_int_equal(fwrite(bytes, 1, size, file), size);
+	fclose(file);
+}
+
+/* Where `bytes` are in the file for the first time. */
+static long find_in(const char *path, const void *bytes, size_t size)
+{
+	static unsigned char content[1 << 16];
+	FILE *file = fopen(path, "r");
+	size_t length = fread(content, 1, sizeof content, file);
+	fclose(file);
+	unsigned char *found = memmem(content, length, bytes, size);
+	assert_non_null(found);
+	return found - content;
+}
+
+/* A chunk dimension of 0 divides libhdf5 1.10.8 by zero. */
+static void damage_that_libhdf5_does_not_survive_is_found_by_the_probe(void **state)
+{
+	static const uint32_t dims[3] = {4097, 3, 1},
+			      none[3] = {0, 3, 1}; /* as the layout message has them */
+	test_dir *dir = *state;
+	esk_h5 *file = make(dir, "damaged.h5"), *opened = NULL;
+	char path[128];
+	int status = 0;
+
+	strcpy(path, esk_h5_path(file));
+	add(file, "x", "x:u8[3]", 4097);
+	commit(file);
+	close_file(file);
+	assert_ok(esk_h5_probe(esk_os_posix(), path, &err), &err);
+	write_at(path, find_in(path, dims, sizeof dims), none, sizeof none);
+	if (esk_h5_probe(esk_os_posix(), path, &err) == ESK_ECORRUPT) {
+		assert_non_null(strstr(err.message, path));
+		return;
+	}
+	pid_t child = fork(); /* this libhdf5 survives it: then it must say what is wrong */
+	if (child == 0) {
+		esk_h5_dataset *dataset;
+		_exit(esk_h5_open_read(esk_os_posix(), path, &opened, NULL) != ESK_OK ||
+					esk_h5_dataset_open(opened, "x", &dataset, NULL) == ESK_ECORRUPT
+				? 0
+				: 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* Random bytes in a small file: opening, listing and describing it end well where the probe says so. */
+static void random_damage_gives_errors(void **state)
+{
+	test_dir *dir = *state;
+	esk_h5 *file = make(dir, "sound.h5");
+	char path[128], copy[128];
+	uint64_t random = test_seed();
+
+	strcpy(path, esk_h5_path(file));
+	strcpy(copy, test_path(dir, "mutant.h5"));
+	for (int i = 0; i < 3; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "g%d/x", i);
+		append(add(file, name, "x:u16[4]@gzip:1", 10), 0, 1);
+	}
+	assert_ok(esk_h5_set_text(file, "g0/x", "units", "V", &err), &err);
+	commit(file);
+	close_file(file);
+	for (uint64_t round = 0; round < test_scale(150); round++) {
+		char command[300];
+		snprintf(command, sizeof command, "cp %s %s", path, copy);
+		assert_int_equal(system(command), 0);
+		for (int i = 0; i < 3; i++) {
+			random = random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+			unsigned char byte = (unsigned char)(random >> 40);
+			write_at(copy, (long)((random >> 33) % 6000), &byte, 1);
+		}
+		if (esk_h5_probe(esk_os_posix(), copy, &err) != ESK_OK ||
+			esk_h5_open_read(esk_os_posix(), copy, &file, &err) != ESK_OK)
+			continue;
+		walk all = {"", 100};
+		esk_h5_visit(file, note, &all, &err);
+		close_file(file);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);
@@ -722,6 +812,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(groups_keep_the_earliest_format_while_names_allow),
 		cmocka_unit_test(datasets_of_others_are_described_as_they_are),
 		cmocka_unit_test(virtual_datasets_read_through_to_other_files),
+		cmocka_unit_test(damage_that_libhdf5_does_not_survive_is_found_by_the_probe),
+		cmocka_unit_test(random_damage_gives_errors),
 	};
 	return cmocka_run_group_tests_name("h5", tests, test_dir_make, test_dir_remove);
 }
