@@ -9,7 +9,7 @@
  *   1. Callbacks run under the lock of lock.c, since they run within libhdf5.
  *   2. A write that fails is reported by esk_jfile_status and not to libhdf5, which then closes its handles
  * in peace. The jfile is failed from then on: nothing reaches the disk any more (driver_write).
- *   3. In a forked child, and after the owner let go, writes vanish and reads of a writer fail (link_usable).
+ *   3. In a forked child, and after the owner let go, writes vanish and reads fail (usable).
  *   4. There is no cmp callback: two opened files are never the same to libhdf5, so a reader and a writer of
  * one path in one process share no cache. There is no lock callback: writers exclude each other in the
  * journal, and HDF5_USE_FILE_LOCKING has nothing to switch. */
@@ -135,15 +135,14 @@ uint64_t esk_h5_link_eoa(const esk_h5_link *link)
 	return link->eoa;
 }
 
-/* The journalled file behind `file`, or NULL where it must not be touched. */
+/* The journalled file behind `file`, or NULL where it must not be touched: after a fork another thread may
+ * have had its lock, which nobody releases in the child. */
 static esk_jfile *usable(const driver_file *file)
 {
 	const esk_h5_link *link = file->link;
-	if (file->other)
-		return file->other;
-	if (link->writable && link->fork_count != esk_os_fork_count())
+	if (link->fork_count != esk_os_fork_count())
 		return NULL;
-	return link->jfile;
+	return file->other ? file->other : link->jfile;
 }
 
 /* ---- callbacks ---- */
@@ -200,8 +199,10 @@ static H5FD_t *driver_open(const char *name, unsigned flags, hid_t fapl, haddr_t
 static herr_t driver_close(H5FD_t *base)
 {
 	driver_file *file = (driver_file *)base;
-	if (file->other)
+	if (file->other && usable(file))
 		esk_jfile_close(file->other, NULL);
+	else
+		esk_jfile_forget(file->other);
 	link_drop(file->link);
 	free(file);
 	return 0;

@@ -785,23 +785,33 @@ static void *look(void *arg)
 	return NULL;
 }
 
+static void *look_again(void *arg)
+{
+	while (!stop)
+		esk_h5_is_stale(arg);
+	return NULL;
+}
+
 static void a_fork_beside_busy_threads_leaves_libhdf5_usable(void **state)
 {
 	char path[128];
 	lines l = {0};
+	esk_h5 *reader = NULL;
 	pthread_t threads[2];
 
 	strcpy(path, test_path(*state, "busy.h5"));
 	assert_ok(lines_create(esk_os_posix(), path, &l), &err);
 	assert_ok(lines_commit(&l), &err);
+	assert_ok(esk_h5_open_read(esk_os_posix(), path, &reader, &err), &err);
 	stop = false;
-	for (size_t i = 0; i < 2; i++)
-		pthread_create(&threads[i], NULL, look, l.file);
-	for (int turn = 0; turn < 20; turn++) {
+	pthread_create(&threads[0], NULL, look, l.file);
+	pthread_create(&threads[1], NULL, look_again, reader);
+	for (int turn = 0; turn < 60; turn++) {
 		int status = 0;
 		pid_t child = fork();
 		if (child == 0) {
 			alarm(20);
+			esk_h5_close(reader, NULL); /* whose locks may be held by threads that are not here */
 			_exit(child_of_a_writer(&l, path));
 		}
 		assert_int_equal(waitpid(child, &status, 0), child);
@@ -810,6 +820,7 @@ static void a_fork_beside_busy_threads_leaves_libhdf5_usable(void **state)
 	stop = true;
 	for (size_t i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
+	assert_ok(esk_h5_close(reader, &err), &err);
 	assert_ok(esk_h5_close(l.file, &err), &err);
 }
 
