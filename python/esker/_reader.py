@@ -42,6 +42,8 @@ class Reader:
         close_at_exit(self)
 
     def __getitem__(self, path: str) -> Column:
+        if self._handle.closed:
+            raise self._handle.closed_error()
         found = self._datasets.get(path)
         if found is None:
             dataset = ffi.new("esk_dataset **")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import esker
 import numpy as np
 import pytest
-
-import esker
 
 RING_BYTES = 8 << 20
 

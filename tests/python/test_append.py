@@ -6,12 +6,11 @@ import gc
 import sys
 import threading
 
+import esker
 import numpy as np
 import pytest
 
-import esker
-
-NUMBERS = "bool i8 i16 i32 i64 u8 u16 u32 u64 f16 f32 f64 c64 c128".split()
+NUMBERS = ["bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "f32", "f64", "c64", "c128"]
 
 
 def test_forms_of_a_row_agree(run: esker.Run) -> None:
@@ -318,7 +317,7 @@ def test_closed_handles_are_named(store: esker.Store) -> None:
         lambda: run["x"],
         lambda: run.stream("/", "x:i64"),
     ):
-        with pytest.raises(esker.ClosedError, match="gone.*expected an open handle, found a closed one"):
+        with pytest.raises(esker.ClosedError, match=r"gone.*expected an open handle, found a closed one"):
             use()
     assert run.closed
     assert store["gone"]["x"][...].tolist() == [1]

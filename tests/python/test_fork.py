@@ -1,4 +1,4 @@
-"""After fork: readers read, recording handles say that they are the parent's, and nothing of the parent's is touched."""
+"""After fork: readers read, and what records is the parent's and stays untouched."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import signal
 import traceback
 from collections.abc import Callable
 
+import esker
 import numpy as np
 import pytest
-
-import esker
 
 ROWS = 200
 
@@ -191,7 +190,8 @@ def test_forks_while_recording_at_full_speed(store: esker.Store, frames: np.ndar
         column = store["busy"]["f"]
 
         def work() -> None:
-            assert np.array_equal(column[::11], frames[::11])
+            # The child opens the files again and may see rows committed since.
+            assert np.array_equal(column[:ROWS:11], frames[::11])
             assert np.array_equal(store.resolve("h5://busy/f/7"), frames[7])
 
         for _ in range(15):

@@ -6,10 +6,9 @@ import pickle
 import threading
 from pathlib import Path
 
+import esker
 import numpy as np
 import pytest
-
-import esker
 
 h5py = pytest.importorskip("h5py")
 
@@ -158,7 +157,7 @@ def test_a_column_is_an_array(reader: esker.Reader, data: np.ndarray) -> None:
     assert column.units == "counts"
     assert column.name == column.path == "f"
     assert not column.nullable
-    assert 0 < column.stored_bytes
+    assert column.stored_bytes > 0
     assert np.array_equal(np.asarray(column), data)
     assert np.asarray(column, np.float64).dtype == np.float64
     with pytest.raises(ValueError, match="copy=False"):
@@ -215,6 +214,7 @@ def test_a_recording_run_reads_what_is_committed(run: esker.Run, store: esker.St
     assert run["x"][...].shape == (0,)
     column = run["x"]
     other = store["run"]
+    assert len(other["x"]) == 0
     for n in range(1, 4):
         stream.extend(np.arange(100))
         run.commit()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import esker
 import numpy as np
 import pytest
-
-import esker
 
 
 def test_reserved_rows_are_published_at_the_end(run: esker.Run) -> None:
