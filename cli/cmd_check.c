@@ -1,71 +1,29 @@
 /* esker verify, repair, reindex: looking after the files. */
+#include "catalogue.h"
+#include "checker.h"
 #include "commands.h"
 #include "json.h"
 #include "place.h"
 #include "progress.h"
 
-#include <inttypes.h>
 #include <string.h>
 
-typedef struct findings {
-	bool json;
-	json_t *list; /* with json */
-} findings;
-
-static void put_range(FILE *out, const esk_finding *f)
+static json_t *report_as_json(const esk_check_report *report, json_t *findings)
 {
-	if (f->row_count > 0)
-		fprintf(out, " rows %" PRIu64 ":%" PRIu64, f->first_row, f->first_row + f->row_count);
-}
-
-static const char *or_empty(const char *text)
-{
-	return text != NULL ? text : "";
-}
-
-static json_t *text_or_null(const char *text)
-{
-	json_t *value = text != NULL ? json_string(text) : NULL;
-	return value != NULL ? value : json_null();
-}
-
-/* Called for each fault, while the progress line may be drawn. */
-static void on_finding(void *arg, const esk_finding *f)
-{
-	findings *found = arg;
-	if (found->json) {
-		json_t *object = json_object();
-		json_object_set_new(object, "run", text_or_null(f->run));
-		json_object_set_new(object, "file", text_or_null(f->file));
-		json_object_set_new(object, "dataset", text_or_null(f->dataset));
-		json_object_set_new(object, "first_row", json_integer((json_int_t)f->first_row));
-		json_object_set_new(object, "row_count", json_integer((json_int_t)f->row_count));
-		json_object_set_new(object, "code", json_string(esk_status_name(f->code)));
-		json_object_set_new(object, "message", text_or_null(f->message));
-		json_array_append_new(found->list, object);
-		return;
-	}
-	cli_progress_clear();
-	const char *where = or_empty(f->file)[0] != '\0' ? f->file : or_empty(f->run);
-	cli_put_escaped(stdout, where, strlen(where));
-	if (f->dataset != NULL) {
-		fputs(f->dataset[0] == '/' ? "" : "/", stdout);
-		cli_put_escaped(stdout, f->dataset, strlen(f->dataset));
-	}
-	put_range(stdout, f);
-	printf(": %s: ", esk_status_name(f->code));
-	cli_put_escaped(stdout, or_empty(f->message), strlen(or_empty(f->message)));
-	fputc('\n', stdout);
-	fflush(stdout);
-}
-
-static json_t *report_as_json(const esk_check_report *report, json_t *list)
-{
-	return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "findings", list, "finding_count",
-		(json_int_t)report->findings, "runs", (json_int_t)report->runs, "files",
+	return json_pack("{s:O, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "findings", findings,
+		"finding_count", (json_int_t)report->findings, "runs", (json_int_t)report->runs, "files",
 		(json_int_t)report->files, "datasets", (json_int_t)report->datasets, "chunks",
 		(json_int_t)report->chunks, "bytes", (json_int_t)report->bytes, "salvaged_rows",
 		(json_int_t)report->salvaged_rows, "gap_rows", (json_int_t)report->gap_rows);
+}
+
+static void print_checked(const esk_check_report *report, uint64_t ns)
+{
+	cli_buf files, datasets, chunks, bytes, span, rate;
+	printf("%s files, %s datasets, %s chunks, %s read in %s (%s/s)\n", cli_count(report->files, &files),
+		cli_count(report->datasets, &datasets), cli_count(report->chunks, &chunks),
+		cli_bytes(report->bytes, &bytes), cli_span(ns, &span),
+		cli_bytes((uint64_t)((double)report->bytes * 1e9 / (double)(ns + 1)), &rate));
 }
 
 static int parse_threads(const cli_args *args, uint32_t *ret_threads)
@@ -78,78 +36,56 @@ static int parse_threads(const cli_args *args, uint32_t *ret_threads)
 	return CLI_OK;
 }
 
-static int fill_options(
-	const cli_args *args, const cli_place *place, findings *found, esk_check_options *ret_options)
+/* Options, and the names of the runs: all, or the one on the command line. The store is closed again. */
+static int prepare(const cli_args *args, cli_checker *ret_checker, json_t **ret_names)
 {
-	*ret_options = (esk_check_options)ESK_CHECK_OPTIONS_INIT;
-	int code = parse_threads(args, &ret_options->threads);
+	cli_place place;
+	*ret_checker = (cli_checker){.quiet = cli_flag(args, "json")};
+	int code = parse_threads(args, &ret_checker->threads);
+	if (code == CLI_OK)
+		code = cli_place_open(args, true, &place);
 	if (code != CLI_OK)
 		return code;
-	found->json = cli_flag(args, "json");
-	found->list = json_array();
-	ret_options->run = place->word_count > 0 ? place->words[0] : NULL;
-	ret_options->finding = on_finding;
-	ret_options->progress = cli_progress_step;
-	ret_options->arg = found;
+	const char *run = place.word_count > 0 ? place.words[0] : NULL;
+	ret_checker->path = place.path;
+	ret_checker->verbose = place.verbose;
+	code = cli_sql(&place,
+		"SELECT name FROM runs WHERE ?1 IS NULL OR name = ?1 ORDER BY created_ns, name", run,
+		ret_names);
+	if (code == CLI_OK && run != NULL && json_array_size(*ret_names) == 0) {
+		json_decref(*ret_names);
+		code = cli_fail("%s: there is no run \"%s\"; 'esker ls' lists them", place.path, run);
+	}
 	cli_catch_signals();
-	return CLI_OK;
-}
-
-static int failed(esk_status status, const esk_error *err, const char *what)
-{
-	if (status != ESK_OK && cli_stop_requested())
-		return cli_fail("%s was interrupted before its end", what);
-	return cli_fail_with(err);
-}
-
-static void print_checked(const esk_check_report *report, uint64_t ns)
-{
-	cli_buf files, datasets, chunks, bytes, span, rate;
-	printf("%s files, %s datasets, %s chunks, %s read in %s (%s/s)\n", cli_count(report->files, &files),
-		cli_count(report->datasets, &datasets), cli_count(report->chunks, &chunks),
-		cli_bytes(report->bytes, &bytes), cli_span(ns, &span),
-		cli_bytes((uint64_t)((double)report->bytes * 1e9 / (double)(ns + 1)), &rate));
+	return cli_place_close(&place, code);
 }
 
 /* ---- verify ---- */
 
-static int verify(cli_place *place, const esk_check_options *options, findings *found)
+static int run_verify(cli_args *args)
 {
-	esk_check_report report = {0};
-	esk_error err = {0};
+	cli_checker checker;
+	json_t *names;
+	int code = prepare(args, &checker, &names);
+	if (code != CLI_OK)
+		return code;
 	int64_t begun = cli_now_ns();
-	cli_progress_begin("verify");
-	esk_status status = esk_store_verify(place->store, options, &report, &err);
-	cli_progress_end();
-	if (status != ESK_OK)
-		return failed(status, &err, "the check");
-	if (found->json) {
-		cli_print_json(report_as_json(&report, json_incref(found->list)));
-	} else {
-		print_checked(&report, (uint64_t)(cli_now_ns() - begun));
+	code = cli_check(&checker, "verify", names);
+	uint64_t found = checker.sum.findings;
+	if (code == CLI_OK && checker.quiet) {
+		cli_print_json(report_as_json(&checker.sum, checker.findings));
+	} else if (code == CLI_OK) {
 		cli_buf count;
-		if (report.findings > 0)
+		print_checked(&checker.sum, (uint64_t)(cli_now_ns() - begun));
+		if (found > 0)
 			printf("%s findings; 'esker repair' salvages what is readable\n",
-				cli_count(report.findings, &count));
+				cli_count(found, &count));
 		else
 			puts("no findings");
 	}
-	return report.findings > 0 ? CLI_FAILED : CLI_OK;
-}
-
-static int run_verify(cli_args *args)
-{
-	cli_place place;
-	findings found = {0};
-	esk_check_options options;
-	int code = cli_place_open(args, true, &place);
-	if (code != CLI_OK)
-		return code;
-	code = fill_options(args, &place, &found, &options);
-	if (code == CLI_OK)
-		code = verify(&place, &options, &found);
-	json_decref(found.list);
-	return cli_place_close(&place, code);
+	cli_checker_clear(&checker);
+	json_decref(names);
+	return code == CLI_OK && found > 0 ? CLI_FAILED : code;
 }
 
 static const cli_option check_options[] = {
@@ -177,74 +113,58 @@ const cli_command cli_verify = {
 
 /* ---- repair ---- */
 
-/* What is still wrong after a repair is what counts: the faults it met are gone or recorded as gaps. */
-static int verify_again(
-	cli_place *place, const esk_check_options *options, findings *found, esk_check_report *ret_report)
+static void print_repaired(const cli_checker *done, const cli_checker *after, uint64_t ns)
 {
-	esk_error err = {0};
-	cli_progress_begin("verify");
-	if (!found->json)
-		fflush(stdout);
-	esk_status status = esk_store_verify(place->store, options, ret_report, &err);
-	cli_progress_end();
-	return status == ESK_OK ? CLI_OK : failed(status, &err, "the check of the repaired files");
+	cli_buf a, b, c;
+	print_checked(&done->sum, ns);
+	if (done->sum.findings == 0) {
+		puts("no damage: nothing was changed");
+		return;
+	}
+	printf("%s findings; %s rows kept, %s rows recorded as gaps; old files stay as *.damaged\n",
+		cli_count(done->sum.findings, &a), cli_count(done->sum.salvaged_rows, &b),
+		cli_count(done->sum.gap_rows, &c));
+	if (after->sum.findings > 0)
+		printf("%s findings remain\n", cli_count(after->sum.findings, &a));
 }
 
-static int repair(cli_place *place, const esk_check_options *options, findings *found)
+static void print_repaired_json(const cli_checker *done, const cli_checker *after)
 {
-	esk_check_report report = {0}, after = {0};
-	esk_error err = {0};
-	int64_t begun = cli_now_ns();
-	cli_progress_begin("repair");
-	esk_status status = esk_store_repair(place->store, options, &report, &err);
-	cli_progress_end();
-	if (status != ESK_OK)
-		return failed(status, &err, "the repair");
-	uint64_t repaired = report.findings;
-	if (repaired > 0) {
-		findings rest = {.json = found->json, .list = json_array()};
-		esk_check_options again = *options;
-		again.arg = &rest;
-		int code = verify_again(place, &again, &rest, &after);
-		if (code == CLI_OK && found->json)
-			json_array_extend(found->list, rest.list);
-		json_decref(rest.list);
-		if (code != CLI_OK)
-			return code;
-	}
-	if (found->json) {
-		json_t *object = report_as_json(&report, json_incref(found->list));
-		json_object_set_new(object, "remaining", json_integer((json_int_t)after.findings));
-		cli_print_json(object);
-	} else {
-		cli_buf a, b, c;
-		print_checked(&report, (uint64_t)(cli_now_ns() - begun));
-		if (repaired == 0)
-			puts("no damage: nothing was changed");
-		else
-			printf("%s findings; %s rows kept, %s rows recorded as gaps; old files stay as "
-			       "*.damaged\n",
-				cli_count(repaired, &a), cli_count(report.salvaged_rows, &b),
-				cli_count(report.gap_rows, &c));
-		if (after.findings > 0)
-			printf("%s findings remain\n", cli_count(after.findings, &a));
-	}
-	return after.findings > 0 ? CLI_FAILED : CLI_OK;
+	json_t *all = json_copy(done->findings);
+	if (after->findings != NULL)
+		json_array_extend(all, after->findings);
+	json_t *object = report_as_json(&done->sum, all);
+	json_object_set_new(object, "remaining", json_integer((json_int_t)after->sum.findings));
+	json_decref(all);
+	cli_print_json(object);
 }
 
+/* What is still wrong after the repair is what counts: the faults it met are gone or recorded as gaps. */
 static int run_repair(cli_args *args)
 {
-	cli_place place;
-	findings found = {0};
-	esk_check_options options;
-	int code = cli_place_open(args, false, &place);
+	cli_checker done;
+	json_t *names;
+	int code = prepare(args, &done, &names);
 	if (code != CLI_OK)
 		return code;
-	code = fill_options(args, &place, &found, &options);
-	if (code == CLI_OK)
-		code = repair(&place, &options, &found);
-	json_decref(found.list);
-	return cli_place_close(&place, code);
+	int64_t begun = cli_now_ns();
+	done.repair = true;
+	cli_checker after = done;
+	after.repair = false;
+	code = cli_check(&done, "repair", names);
+	uint64_t ns = (uint64_t)(cli_now_ns() - begun);
+	if (code == CLI_OK && done.sum.findings > 0)
+		code = cli_check(&after, "verify", names);
+	if (code == CLI_OK && done.quiet)
+		print_repaired_json(&done, &after);
+	else if (code == CLI_OK)
+		print_repaired(&done, &after, ns);
+	if (code == CLI_OK && after.sum.findings > 0)
+		code = CLI_FAILED;
+	cli_checker_clear(&done);
+	cli_checker_clear(&after);
+	json_decref(names);
+	return code;
 }
 
 const cli_command cli_repair = {
@@ -267,33 +187,46 @@ const cli_command cli_repair = {
 
 /* ---- reindex ---- */
 
+static int reindex(
+	const cli_args *args, const cli_place *place, json_t *findings, esk_check_report *ret_report)
+{
+	esk_check_options options = ESK_CHECK_OPTIONS_INIT;
+	int code = parse_threads(args, &options.threads);
+	if (code != CLI_OK)
+		return code;
+	options.finding = cli_collect_finding;
+	options.progress = cli_progress_step;
+	options.arg = findings;
+	esk_error err = {0};
+	cli_catch_signals();
+	cli_progress_begin("reindex");
+	esk_status status = esk_store_reindex(place->path, &options, ret_report, &err);
+	cli_progress_end();
+	if (status != ESK_OK && cli_stop_requested())
+		return cli_fail("interrupted: the catalogue is as it was");
+	return status == ESK_OK ? CLI_OK : cli_fail_with(&err);
+}
+
 static int run_reindex(cli_args *args)
 {
 	cli_place place;
-	findings found = {0};
-	esk_check_options options;
 	int code = cli_place_find(args, &place);
-	if (code == CLI_OK)
-		code = fill_options(args, &place, &found, &options);
-	if (code != CLI_OK) {
-		json_decref(found.list);
+	if (code != CLI_OK)
 		return code;
-	}
 	esk_check_report report = {0};
-	esk_error err = {0};
-	cli_progress_begin("reindex");
-	esk_status status = esk_store_reindex(place.path, &options, &report, &err);
-	cli_progress_end();
-	if (status != ESK_OK) {
-		code = failed(status, &err, "the reindex");
-	} else if (found.json) {
-		cli_print_json(report_as_json(&report, json_incref(found.list)));
-	} else {
+	json_t *findings = json_array();
+	code = reindex(args, &place, findings, &report);
+	if (code == CLI_OK && cli_flag(args, "json")) {
+		cli_print_json(report_as_json(&report, findings));
+	} else if (code == CLI_OK) {
+		size_t i;
+		json_t *finding;
+		json_array_foreach(findings, i, finding) cli_print_finding(finding);
 		cli_buf runs, files;
 		printf("%s runs in %s files are in the new catalogue\n", cli_count(report.runs, &runs),
 			cli_count(report.files, &files));
 	}
-	json_decref(found.list);
+	json_decref(findings);
 	return code == CLI_OK && report.findings > 0 ? CLI_FAILED : code;
 }
 
