@@ -1,9 +1,9 @@
 /* HDF5 files on the journalled driver: the only folder that calls libhdf5, under one process-wide lock.
  *
- * Two kinds of handles: an esk_h5 for writing (one per live segment, used by one drain thread; commit_finish from another) and
- * an esk_h5 for reading (shared by any threads). libhdf5's error stack is turned into one message.
- * Across fork the lock is held by pthread_atfork, so that a child's libhdf5 is in a sane state.
- * May include: base, os, model, codec, journal. */
+ * Two kinds of handles: an esk_h5 for writing (one per live segment, used by one drain thread; commit_finish
+ * from another) and an esk_h5 for reading (shared by any threads). libhdf5's error stack is turned into one
+ * message. Across fork the lock is held by pthread_atfork, so that a child's libhdf5 is in a sane state. May
+ * include: base, os, model, codec, journal. */
 #ifndef ESK_H5_H
 #define ESK_H5_H
 
@@ -17,21 +17,27 @@ typedef struct esk_h5_dataset esk_h5_dataset; /* a dataset of it; freed with the
 
 /* ---- files -------------------------------------------------------------------------------------------- */
 
-/* Creates `path` (must not exist) with format bounds (EARLIEST, V18). Nothing is durable before the first commit. */
+/* Creates `path` (must not exist) with format bounds (EARLIEST, V18). Nothing is durable before the first
+ * commit. */
 esk_status esk_h5_create(const esk_os *os, const char *path, esk_h5 **ret_file, esk_error *err);
-/* Opens for writing after journal recovery. `ret_recovery` may be NULL. */
-esk_status esk_h5_open_write(
-	const esk_os *os, const char *path, esk_h5 **ret_file, esk_jfile_recovery *ret_recovery, esk_error *err);
-/* Opens for reading, also while another handle writes it: takes the state of one commit (retries by the journal's change
- * counter). Files that anything else wrote open too. */
+/* Opens for writing after journal recovery. `ret_recovery` may be NULL. Errors: ESK_ENOTFOUND where there is
+ * no file, or nothing was ever committed to it; ESK_EBUSY where it has a writer; ESK_EUNSUPPORTED for
+ * superblock version 3 (the latest format), which a killed writer leaves marked as open; ESK_ECORRUPT;
+ * ESK_EIO. */
+esk_status esk_h5_open_write(const esk_os *os, const char *path, esk_h5 **ret_file,
+	esk_jfile_recovery *ret_recovery, esk_error *err);
+/* Opens for reading, also while another handle writes it: takes the state of one commit (retries by the
+ * journal's change counter). Files that anything else wrote open too. */
 esk_status esk_h5_open_read(const esk_os *os, const char *path, esk_h5 **ret_file, esk_error *err);
-/* Opens and lists the file at `path` in a forked child, for what is about to look into a file that may be damaged: libhdf5
- * does not survive every damage. ESK_ECORRUPT: the child did not. ESK_OK says no more than that opening it is safe. */
+/* Opens and lists the file at `path` in a forked child, for what is about to look into a file that may be
+ * damaged: libhdf5 does not survive every damage. ESK_ECORRUPT: the child did not. ESK_OK says no more than
+ * that opening it is safe. */
 esk_status esk_h5_probe(const esk_os *os, const char *path, esk_error *err);
-/* Commits nothing. A writer whose last commit finished and who wrote nothing since leaves a clean file without journal. A
- * reader closes. NULL is allowed. Everything is freed in any case. */
+/* Commits nothing. A writer whose last commit finished and who wrote nothing since leaves a clean file
+ * without journal. A reader closes. NULL is allowed. Everything is freed in any case. */
 esk_status esk_h5_close(esk_h5 *file, esk_error *err);
-/* Rolls back to the last commit: closes libhdf5's handles with writes swallowed; the journal stays for the next open. */
+/* Rolls back to the last commit: closes libhdf5's handles with writes swallowed; the journal stays for the
+ * next open. */
 void esk_h5_abandon(esk_h5 *file);
 /* ESK_OK, or why the file is failed (a write, a synchronisation): abandon it and open it again. */
 esk_status esk_h5_status(esk_h5 *file, esk_error *err);
@@ -48,18 +54,25 @@ esk_status esk_h5_commit_finish(esk_h5 *file, uint64_t *ret_commit, esk_error *e
 /* Readers: true if the writer has committed since this handle was opened (open a new one to see it). */
 bool esk_h5_is_stale(esk_h5 *file);
 
-/* ---- attributes: `object` is a group or dataset path, "/" for the root; groups in it must exist --------- */
+/* ---- attributes: `object` is a group or dataset path, "/" for the root; groups in it must exist ---------
+ */
 
-esk_status esk_h5_set_text(esk_h5 *file, const char *object, const char *name, const char *text, esk_error *err);
-esk_status esk_h5_set_u64s(
-	esk_h5 *file, const char *object, const char *name, const uint64_t *values, size_t count, esk_error *err);
+/* Fixed UTF-8 strings, beyond 60,000 bytes variable ones (a fixed one has room for less than 64 KiB). What is
+ * there already is not written again, what has the same size is overwritten in place; only rewriting a long
+ * text makes the file grow. */
+esk_status esk_h5_set_text(
+	esk_h5 *file, const char *object, const char *name, const char *text, esk_error *err);
+esk_status esk_h5_set_u64s(esk_h5 *file, const char *object, const char *name, const uint64_t *values,
+	size_t count, esk_error *err);
 esk_status esk_h5_set_i64(esk_h5 *file, const char *object, const char *name, int64_t value, esk_error *err);
 /* ESK_ENOTFOUND if there is none. *ret_text is malloc'ed; fixed and variable strings are read. */
-esk_status esk_h5_get_text(esk_h5 *file, const char *object, const char *name, char **ret_text, esk_error *err);
+esk_status esk_h5_get_text(
+	esk_h5 *file, const char *object, const char *name, char **ret_text, esk_error *err);
 /* ESK_ENOTFOUND; ESK_ESHAPE unless it has exactly `count` elements. */
-esk_status esk_h5_get_u64s(
-	esk_h5 *file, const char *object, const char *name, uint64_t *ret_values, size_t count, esk_error *err);
-esk_status esk_h5_get_i64(esk_h5 *file, const char *object, const char *name, int64_t *ret_value, esk_error *err);
+esk_status esk_h5_get_u64s(esk_h5 *file, const char *object, const char *name, uint64_t *ret_values,
+	size_t count, esk_error *err);
+esk_status esk_h5_get_i64(
+	esk_h5 *file, const char *object, const char *name, int64_t *ret_value, esk_error *err);
 bool esk_h5_exists(esk_h5 *file, const char *object);
 /* Makes a group and those above it; one that exists is success. */
 esk_status esk_h5_make_group(esk_h5 *file, const char *path, esk_error *err);
@@ -69,34 +82,35 @@ esk_status esk_h5_delete(esk_h5 *file, const char *path, esk_error *err);
 /* ---- datasets ----------------------------------------------------------------------------------------- */
 
 typedef struct esk_h5_info {
-	char *path;          /* full, no leading '/'; owned by the dataset */
-	esk_column column;   /* name = last part of the path, dtype, cell shape, units, long_name, codec text */
+	char *path;        /* full, no leading '/'; owned by the dataset */
+	esk_column column; /* name = last part of the path, dtype, cell shape, units, long_name, codec text */
 	uint64_t rows;
-	bool scalar;         /* a dataset without dimensions: rows is 1, the cell is it */
-	bool readable;       /* the dtype has a kind in Esker */
+	bool scalar;   /* a dataset without dimensions: rows is 1, the cell is it */
+	bool readable; /* the dtype has a kind in Esker */
 	bool chunked;
-	bool raw_readable;   /* chunks (or contiguous bytes) can be read and decoded outside libhdf5 */
+	bool raw_readable; /* chunks (or contiguous bytes) can be read and decoded outside libhdf5 */
 	uint64_t chunk_shape[ESK_MAX_RANK + 1]; /* chunked: rows first, then of the cell */
-	esk_pipeline pipeline; /* chunked */
-	uint64_t contiguous_address; /* not chunked and allocated, else UINT64_MAX */
+	esk_pipeline pipeline;                  /* chunked */
+	uint64_t contiguous_address;            /* not chunked and allocated, else UINT64_MAX */
 } esk_h5_info;
 
-/* Creates a growing dataset of `column` at `path` (groups are made), 0 rows, chunks of chunk_rows whole rows, filters as
- * `pipeline`, attributes units and long_name. Variable strings get no filters. ESK_EEXIST. */
-esk_status esk_h5_dataset_create(esk_h5 *file, const char *path, const esk_column *column, uint64_t chunk_rows,
-	const esk_pipeline *pipeline, esk_h5_dataset **ret_dataset, esk_error *err);
+/* Creates a growing dataset of `column` at `path` (groups are made), 0 rows, chunks of chunk_rows whole rows,
+ * filters as `pipeline`, attributes units and long_name. Variable strings get no filters. ESK_EEXIST. */
+esk_status esk_h5_dataset_create(esk_h5 *file, const char *path, const esk_column *column,
+	uint64_t chunk_rows, const esk_pipeline *pipeline, esk_h5_dataset **ret_dataset, esk_error *err);
 /* ESK_ENOTFOUND. The same handle is given for the same path. */
 esk_status esk_h5_dataset_open(esk_h5 *file, const char *path, esk_h5_dataset **ret_dataset, esk_error *err);
 /* Borrowed, valid until the file is closed; rows are as of opening or the last set_rows. */
 const esk_h5_info *esk_h5_dataset_info(const esk_h5_dataset *dataset);
-/* Calls `visit` for every dataset in the file (hidden group "/.esker" too), in the order of their paths; stops at its first
- * error. */
-esk_status esk_h5_visit(esk_h5 *file,
-	esk_status (*visit)(void *arg, esk_h5_dataset *dataset, esk_error *err), void *arg, esk_error *err);
+/* Calls `visit` for every dataset in the file (hidden group "/.esker" too), in the order of their paths;
+ * stops at its first error. */
+esk_status esk_h5_visit(esk_h5 *file, esk_status (*visit)(void *arg, esk_h5_dataset *dataset, esk_error *err),
+	void *arg, esk_error *err);
 
 /* Writing (chunks of whole rows). Sets the number of rows. */
 esk_status esk_h5_set_rows(esk_h5_dataset *dataset, uint64_t rows, esk_error *err);
-/* Writes chunk number `chunk` (rows chunk * chunk_rows …) as it is; the rows must have been set to reach into it. */
+/* Writes chunk number `chunk` (rows chunk * chunk_rows …) as it is; the rows must have been set to reach into
+ * it. */
 esk_status esk_h5_write_chunk(esk_h5_dataset *dataset, uint64_t chunk, uint32_t filter_mask, const void *data,
 	size_t size, esk_error *err);
 /* Writes variable strings into rows [row, row + rows): rows * elements of the cell. */
@@ -105,10 +119,10 @@ esk_status esk_h5_write_strings(
 
 /* ---- reading (read.c): parallel, raw ------------------------------------------------------------------- */
 
-/* Where a chunk is. *ret_size is 0 when it was never written (reads as zeros or the fill value). `chunk` counts in the
- * dataset's chunk grid, C order. Cached per dataset. */
-esk_status esk_h5_locate_chunk(esk_h5_dataset *dataset, uint64_t chunk, uint64_t *ret_address, uint64_t *ret_size,
-	uint32_t *ret_filter_mask, esk_error *err);
+/* Where a chunk is. *ret_size is 0 when it was never written (reads as zeros or the fill value). `chunk`
+ * counts in the dataset's chunk grid, C order. Cached per dataset. */
+esk_status esk_h5_locate_chunk(esk_h5_dataset *dataset, uint64_t chunk, uint64_t *ret_address,
+	uint64_t *ret_size, uint32_t *ret_filter_mask, esk_error *err);
 /* Number of chunks in the grid that the present rows span; 0 where the dataset is not chunked. */
 uint64_t esk_h5_chunk_count(const esk_h5_dataset *dataset);
 
@@ -122,33 +136,36 @@ typedef struct esk_h5_rows {
 	void *out;
 } esk_h5_rows;
 
-/* Reads the pieces (any order, repeats allowed): each chunk is read and decoded once per call, chunks in parallel on `pool`,
- * decoded straight into `out` where a piece covers it whole, as far as needed where it does not. What HDF5 alone can decode
- * (virtual, external, unknown filters with a plugin) goes through H5Dread. bool and numbers of other byte order come out
- * native. Not for variable strings. Errors: ESK_ERANGE, ESK_ECORRUPT (names dataset and chunk), ESK_EIO, ESK_EUNSUPPORTED
- * (names the filter), and ESK_EBUSY from a reader that became stale, unless all it needs are chunks that were full when it
- * was opened and whose places it knows: open a new one and read again. The same holds for the calls below. */
-esk_status esk_h5_read_rows(esk_h5_dataset *dataset, esk_pool *pool, const esk_h5_rows *pieces, size_t piece_count,
-	esk_error *err);
+/* Reads the pieces (any order, repeats allowed): each chunk is read and decoded once per call, chunks in
+ * parallel on `pool`, decoded straight into `out` where a piece covers it whole, as far as needed where it
+ * does not. What HDF5 alone can decode (virtual, external, unknown filters with a plugin) goes through
+ * H5Dread. bool and numbers of other byte order come out native. Not for variable strings. Errors:
+ * ESK_ERANGE, ESK_ECORRUPT (names dataset and chunk), ESK_EIO, ESK_EUNSUPPORTED (names the filter), and
+ * ESK_EBUSY from a reader that became stale, unless all it needs are chunks that were full when it was opened
+ * and whose places it knows: open a new one and read again. The same holds for the calls below. */
+esk_status esk_h5_read_rows(esk_h5_dataset *dataset, esk_pool *pool, const esk_h5_rows *pieces,
+	size_t piece_count, esk_error *err);
 /* Variable strings of rows [row, row + rows): *ret_strings is one allocation (free()). */
 esk_status esk_h5_read_strings(
 	esk_h5_dataset *dataset, uint64_t row, uint64_t rows, esk_string **ret_strings, esk_error *err);
-/* Reads chunk `chunk` as stored, decodes it whole and checks every checksum: for verify. *ret_stored_bytes may be NULL.
- * `decoded` (may be NULL) has room for the pipeline's chunk_bytes. ESK_EUNSUPPORTED unless raw_readable: read the rows. */
+/* Reads chunk `chunk` as stored, decodes it whole and checks every checksum: for verify. *ret_stored_bytes
+ * may be NULL. `decoded` (may be NULL) has room for the pipeline's chunk_bytes. ESK_EUNSUPPORTED unless
+ * raw_readable: read the rows. */
 esk_status esk_h5_check_chunk(esk_h5_dataset *dataset, uint64_t chunk, esk_scratch *scratch, void *decoded,
 	uint64_t *ret_stored_bytes, esk_error *err);
 /* Reads chunk `chunk` as stored, for copying: *ret_data is malloc'ed. */
 esk_status esk_h5_read_raw_chunk(esk_h5_dataset *dataset, uint64_t chunk, void **ret_data, size_t *ret_size,
 	uint32_t *ret_filter_mask, esk_error *err);
 
-/* ---- copying around damage (copy.c): for repair ---------------------------------------------------------- */
+/* ---- copying around damage (copy.c): for repair ----------------------------------------------------------
+ */
 
 /* Makes every group of `from` in `to`, with attributes; the root's too. */
 esk_status esk_h5_copy_groups(esk_h5 *from, esk_h5 *to, esk_error *err);
-/* Makes `from` in `to`, with attributes. Chunks are copied as stored where `keep` says so; the others read as missing (fill
- * value). What has no raw chunks is copied whole. */
-esk_status esk_h5_copy_dataset(esk_h5_dataset *from, esk_h5 *to, bool (*keep)(void *arg, uint64_t chunk), void *arg,
-	esk_error *err);
+/* Makes `from` in `to`, with attributes. Chunks are copied as stored where `keep` says so; the others read as
+ * missing (fill value). What has no raw chunks is copied whole. */
+esk_status esk_h5_copy_dataset(
+	esk_h5_dataset *from, esk_h5 *to, bool (*keep)(void *arg, uint64_t chunk), void *arg, esk_error *err);
 
 /* "1.10.8", and where plugins are looked for. Static storage. */
 const char *esk_h5_version(void);
