@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define RETRY_NS 250000000u
+#define HELD_NAP_NS 200000u
 #define READ_SLICE_BYTES (4ull << 20) /* read this much before looking at requests again */
 
 /* ---- gaps ---- */
@@ -421,6 +422,24 @@ static esk_status rotate(esk_recorder *r, esk_error *err)
 	return status == ESK_OK ? esk_commit_now(r, false, err) : status;
 }
 
+/* A commit is held up by a reservation: those who wait for it are told when the ring's time limit is over. */
+static void look_at_holder(esk_recorder *r, const wishes *w)
+{
+	uint64_t now = esk_monotonic_ns();
+	if (r->held_since_ns == 0)
+		r->held_since_ns = now;
+	if (now - r->held_since_ns < r->options.block_timeout_ns)
+		return;
+	r->held_since_ns = 0;
+	pthread_mutex_lock(&r->lock);
+	r->last_status = esk_fail(&r->last_error, ESK_ETIMEDOUT,
+		"run \"%s\": a reservation made before was not published", r->name);
+	r->failures++;
+	r->begun_requests = w->requests;
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
 /* One turn. *ret_idle: nothing was read and nothing is waiting. */
 static esk_status turn(esk_recorder *r, const wishes *w, bool *ret_idle, esk_error *err)
 {
@@ -441,9 +460,14 @@ static esk_status turn(esk_recorder *r, const wishes *w, bool *ret_idle, esk_err
 	 * under way would wait for the next wake. Only this thread changes it. */
 	if (r->commit_in_flight)
 		return ESK_OK;
-	/* A request waits until what was appended before it is drained: up to the head it saw, or all that is
-	 * published. */
-	bool requested = w->requests != 0 && (bytes == 0 || r->drained_position >= w->position);
+	/* A request waits until what was appended before it is drained, also where that lies behind a record
+	 * that another producer has reserved and not published: else it would be acknowledged without being
+	 * there. */
+	bool requested = w->requests != 0 && r->drained_position >= w->position;
+	if (requested || w->requests == 0 || bytes > 0)
+		r->held_since_ns = 0;
+	else
+		look_at_holder(r, w);
 	return requested || commit_due(r) ? start_commit(r, requested ? w->requests : 0, err) : ESK_OK;
 }
 
@@ -451,6 +475,8 @@ static uint64_t idle_ns(const esk_recorder *r)
 {
 	if (r->file == NULL)
 		return RETRY_NS / 5;
+	if (r->held_since_ns != 0)
+		return HELD_NAP_NS;
 	if (r->drained_position == r->released_position || r->options.commit_interval_ns == UINT64_MAX)
 		return esk_min_u64(r->options.commit_interval_ns, 1000000000u);
 	uint64_t since = esk_monotonic_ns() - r->last_commit_begin_ns;

@@ -196,6 +196,8 @@ struct esk_recorder {
 	uint64_t last_commit_begin_ns;
 	uint64_t retry_at_ns; /* monotonic; with file == NULL */
 	bool stalled;
+	uint64_t held_since_ns; /* monotonic; a commit that was asked for waits for a reservation; 0: none
+				   does */
 	uint64_t replayed_records;
 	uint64_t replayed_rows;
 	char sealed_name[ESK_FILE_NAME_BYTES]; /* of the segment that was sealed last, until the sink was

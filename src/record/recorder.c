@@ -623,20 +623,17 @@ static esk_status match_columns(
 	return ESK_OK;
 }
 
-esk_status esk_recorder_stream(esk_recorder *r, const char *name, const esk_column *columns,
+/* The stream `name` with these columns, if the run has it; *ret_stream is NULL if not. */
+static esk_status find_stream(esk_recorder *r, const char *name, const esk_column *columns,
 	size_t column_count, esk_stream **ret_stream, esk_error *err)
 {
-	esk_status status = strcmp(name, "/") == 0 ? ESK_OK : esk_name_check(name, "stream", err);
-	if (status == ESK_OK)
-		status = check_columns(name, columns, column_count, err);
-	if (status != ESK_OK)
-		return status;
 	uint32_t count = atomic_load_explicit(
 		&r->stream_count, memory_order_acquire); /* with the release in drain.c */
+	*ret_stream = NULL;
 	for (uint32_t s = 0; s < count; s++) {
 		if (strcmp(r->streams[s]->name, name) != 0)
 			continue;
-		status = match_columns(r->streams[s], columns, column_count, err);
+		esk_status status = match_columns(r->streams[s], columns, column_count, err);
 		if (status == ESK_OK)
 			*ret_stream = r->streams[s];
 		return status;
@@ -644,15 +641,41 @@ esk_status esk_recorder_stream(esk_recorder *r, const char *name, const esk_colu
 	if (count == ESK_MAX_STREAMS)
 		return esk_fail(
 			err, ESK_ERANGE, "run \"%s\" has %d streams already", r->name, ESK_MAX_STREAMS);
-	esk_control control = {.kind = ESK_CONTROL_STREAM};
-	status = esk_stream_create(r, name, columns, column_count, &control.stream, err);
+	return ESK_OK;
+}
+
+esk_status esk_recorder_stream(esk_recorder *r, const char *name, const esk_column *columns,
+	size_t column_count, esk_stream **ret_stream, esk_error *err)
+{
+	esk_stream *stream = NULL;
+	esk_error why = {0};
+	esk_status status = strcmp(name, "/") == 0 ? ESK_OK : esk_name_check(name, "stream", err);
+	if (status == ESK_OK)
+		status = check_columns(name, columns, column_count, err);
+	if (status == ESK_OK)
+		status = find_stream(r, name, columns, column_count, &stream, err);
 	if (status != ESK_OK)
 		return status;
-	status = request(r, &control, err);
+	if (stream == NULL) {
+		esk_control control = {.kind = ESK_CONTROL_STREAM};
+		status = esk_stream_create(r, name, columns, column_count, &control.stream, err);
+		if (status != ESK_OK)
+			return status;
+		stream = control.stream;
+		status = request(r, &control, &why);
+	}
+	if (status != ESK_OK) {
+		esk_stream_destroy(stream);
+		stream = NULL;
+		if (status == ESK_EEXIST) { /* another thread may have made it just now */
+			esk_status found = find_stream(r, name, columns, column_count, &stream, &why);
+			status = found == ESK_OK && stream == NULL ? status : found;
+		}
+	}
 	if (status == ESK_OK)
-		*ret_stream = control.stream;
-	else
-		esk_stream_destroy(control.stream);
+		*ret_stream = stream;
+	else if (err != NULL)
+		*err = why;
 	return status;
 }
 
