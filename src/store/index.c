@@ -431,17 +431,17 @@ static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
 	}
 	esk_index_free(files, count);
 	status = esk_index_scan(store->environment.os, store->path, run, &files, &count, err);
-	if (status == ESK_OK && count > 0)
+	if (status != ESK_OK)
+		return status;
+	if (count > 0)
 		status = esk_index_put(store->catalog, files, count, err);
-	else if (status == ESK_OK &&
-		 (status = esk_catalog_delete_run(store->catalog, run, err)) == ESK_ENOTFOUND)
+	else if ((status = esk_catalog_delete_run(store->catalog, run, err)) == ESK_ENOTFOUND)
 		status = ESK_OK;
 	for (size_t i = 0; status == ESK_OK && i < count; i++)
 		if (files[i].status != ESK_OK)
 			esk_log(&store->logger, ESK_LOG_ERROR, "%s cannot be read: %s", files[i].name,
 				files[i].error.message);
-	if (status == ESK_OK)
-		esk_index_free(files, count);
+	esk_index_free(files, count);
 	return status;
 }
 

@@ -165,7 +165,8 @@ static inline void recording_check_bytes(esk_reader *reader, const char *stream,
 
 static inline void recording_same_string(const esk_string *found, const esk_string *expected, uint64_t row)
 {
-	if (found->size != expected->size || memcmp(found->data, expected->data, found->size) != 0)
+	if (found->size != expected->size ||
+		(found->size > 0 && memcmp(found->data, expected->data, found->size) != 0))
 		fail_msg("row %llu: string \"%s\" where \"%.*s\" was recorded", (unsigned long long)row,
 			found->data, (int)expected->size, expected->data);
 }
