@@ -105,9 +105,10 @@ static int work(const cli_checker *c, const json_t *names, size_t first, FILE *o
 					      : esk_store_verify(place.store, &options, &report, &err);
 		if (status == ESK_OK)
 			send(out, report_as_line(&report));
-		else
-			code = cli_stop_requested() ? cli_fail("interrupted before the end")
-						    : cli_fail_with(&err);
+		else if (!cli_stop_requested())
+			code = cli_fail_with(&err);
+		if (cli_stop_requested())
+			code = cli_fail("interrupted: not everything was looked at");
 	}
 	return cli_place_close(&place, code);
 }
@@ -205,6 +206,13 @@ static void crashed(cli_checker *c, const json_t *names, size_t at, int number)
 	json_decref(object);
 }
 
+/* Signals that a faulty program raises itself. */
+static bool is_fault(int number)
+{
+	return number == SIGSEGV || number == SIGBUS || number == SIGABRT || number == SIGFPE ||
+	       number == SIGILL;
+}
+
 int cli_check(cli_checker *c, const char *verb, const json_t *names)
 {
 	int code = CLI_OK;
@@ -222,6 +230,9 @@ int cli_check(cli_checker *c, const char *verb, const json_t *names)
 		first = json_array_size(names);
 		if (WIFEXITED(exit)) {
 			code = WEXITSTATUS(exit);
+		} else if (!is_fault(WTERMSIG(exit))) {
+			code = cli_fail("ended by a signal (%s): not everything was looked at",
+				strsignal(WTERMSIG(exit)));
 		} else if (current == SIZE_MAX) {
 			code = cli_fail("%s: opening the store crashed (%s): 'esker verify RUN' tells which "
 					"file is damaged",

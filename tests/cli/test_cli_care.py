@@ -1,7 +1,9 @@
 """`esker verify`, `repair`, `reindex` and `doctor`, run for real on sound and damaged stores."""
 
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -131,6 +133,26 @@ def test_a_file_that_crashes_libhdf5_is_a_finding_and_the_others_are_checked(sto
     assert {finding["code"] for finding in report["findings"]} == {"ecorrupt"}
     assert report["runs"] >= 2
     assert "no findings" in store.text("verify", "data")
+
+
+SLOW = CRASH.replace("raise(SIGSEGV)", "sleep(30)").replace("<string.h>", "<string.h>\\n#include <unistd.h>")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_check_says_so_and_fails(store, number):
+    """The second signal ends it at once, even where the library is stuck in a file."""
+    if b"__asan_init" in pathlib.Path(store.binary).read_bytes():
+        pytest.skip("nothing can be loaded before the address sanitizer")
+    record(store, "b", np.arange(10))
+    (store.directory / "slow.c").write_text(SLOW)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "slow.so", "slow.c"], cwd=store.directory, check=True)
+    environment = {"LD_PRELOAD": str(store.directory / "slow.so")}
+    process = store.popen("verify", "data", environment=environment, start_new_session=True)
+    for _ in range(2):
+        time.sleep(1)
+        os.killpg(process.pid, number)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode != 0 and b"no findings" not in out
 
 
 def test_verify_of_an_unknown_run_fails(store):
