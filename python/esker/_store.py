@@ -87,6 +87,13 @@ class Store:
                 return self._handle
         return handle
 
+    def _refuse_inherited(self, what: str) -> None:
+        if self._handle.inherited:
+            raise ClosedError(
+                f"store {self.path!r}, {what}: expected a store that this process opened, found one"
+                " inherited over fork; open the store again in the child"
+            )
+
     def __repr__(self) -> str:
         return f"<esker.Store {self.path!r}{' (closed)' if self.closed else ''}>"
 
@@ -135,11 +142,7 @@ class Store:
         append : bool
             Go on with the run of that name if there is one, rather than raise `Exists`.
         """
-        if self._handle.inherited:
-            raise ClosedError(
-                f"store {self.path!r}, run {name!r}: expected a store that this process opened, found one"
-                " inherited over fork; open the store again in the child to record there"
-            )
+        self._refuse_inherited(f"run {name!r}")
         options = ffi.new("esk_run_options *")
         options.struct_size = ffi.sizeof("esk_run_options")
         keep = []
@@ -271,6 +274,7 @@ class Store:
 
         The old file stays beside the new one as `<file>.damaged`. Parameters as `verify`.
         """
+        self._refuse_inherited("repair")
         with self._handle as store:
             return run_check(lib.esk_store_repair, store, run, threads, progress)
 

@@ -114,6 +114,7 @@ def test_recording_handles_are_the_parents(
             run.stats,
             lambda: run.stream("/", "f:u8[64,48] i:i64"),
             lambda: store.run("other"),
+            store.repair,
         ):
             with pytest.raises(esker.ClosedError, match="inherited over fork"):
                 use()
