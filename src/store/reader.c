@@ -1,6 +1,7 @@
 /* Readers: a run's segments seen as one, by dataset and row. Refresh and retry while somebody writes. */
 #include "store/internal.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,7 @@ static void close_segments(esk_reader_segment *segments, size_t count)
 	free(segments);
 }
 
-/* A segment's file may have been renamed (sealed) since the catalogue was read: its number tells. */
-static esk_status open_segment_file(const esk_reader *reader, esk_reader_segment *segment, esk_error *err)
+static esk_status open_if_number(const esk_reader *reader, esk_reader_segment *segment, esk_error *err)
 {
 	esk_segment_head head;
 	esk_status status = esk_h5_open_read(reader->os, segment->path, &segment->file, err);
@@ -34,6 +34,39 @@ static esk_status open_segment_file(const esk_reader *reader, esk_reader_segment
 			(unsigned long long)segment->number, (unsigned long long)head.number);
 	}
 	return ESK_OK;
+}
+
+/* Between the renaming of a sealed segment and the commit that tells the catalogue, which a full disk can
+ * hold off for long, the file has a name that the catalogue does not know. */
+static esk_status open_sealed_just_now(const esk_reader *reader, esk_reader_segment *segment)
+{
+	esk_status status = ESK_ENOTFOUND;
+	size_t prefix = strlen(reader->name);
+	DIR *directory = opendir(esk_store_path(reader->store));
+	if (directory == NULL)
+		return status;
+	for (struct dirent *entry; status != ESK_OK && (entry = readdir(directory)) != NULL;) {
+		size_t size = strlen(entry->d_name);
+		esk_reader_segment moved = {.number = segment->number};
+		if (size < prefix + 4 || strncmp(entry->d_name, reader->name, prefix) != 0 ||
+			entry->d_name[prefix] != '_' || strcmp(entry->d_name + size - 3, ".h5") != 0 ||
+			!esk_store_file_path(esk_store_path(reader->store), entry->d_name, moved.path))
+			continue;
+		status = open_if_number(reader, &moved, NULL);
+		if (status == ESK_OK)
+			*segment = moved;
+	}
+	closedir(directory);
+	return status;
+}
+
+static esk_status open_segment_file(const esk_reader *reader, esk_reader_segment *segment, esk_error *err)
+{
+	esk_status status = open_if_number(reader, segment, err);
+	bool moved = status == ESK_ENOTFOUND || status == ESK_EBUSY;
+	if (moved && !segment->sealed && open_sealed_just_now(reader, segment) == ESK_OK)
+		status = ESK_OK;
+	return status;
 }
 
 /* The run's segments as the catalogue has them, opened; those that are open and sealed are taken over from
@@ -335,8 +368,8 @@ void esk_reader_close(esk_reader *reader)
 	free(reader);
 }
 
-/* In a child: a lock that another thread of the parent held would never be released, and an open file of libhdf5 is not to be
- * shared. Everything is opened anew. One thread of the child does the first call. */
+/* In a child: a lock that another thread of the parent held would never be released, and an open file of
+ * libhdf5 is not to be shared. Everything is opened anew. One thread of the child does the first call. */
 static esk_status notice_fork(esk_reader *reader, esk_error *err)
 {
 	if (reader->fork_count == esk_os_fork_count())
@@ -372,14 +405,23 @@ const char *esk_reader_metadata(esk_reader *reader)
 	return reader->metadata;
 }
 
+/* The list of datasets grows when a refresh finds new ones: looking at it shares the lock. */
 size_t esk_reader_dataset_count(esk_reader *reader)
 {
-	return reader->dataset_count;
+	notice_fork(reader, NULL);
+	pthread_rwlock_rdlock(&reader->lock);
+	size_t count = reader->dataset_count;
+	pthread_rwlock_unlock(&reader->lock);
+	return count;
 }
 
 esk_dataset *esk_reader_dataset_at(esk_reader *reader, size_t i)
 {
-	return i < reader->dataset_count ? reader->datasets[i] : NULL;
+	notice_fork(reader, NULL);
+	pthread_rwlock_rdlock(&reader->lock);
+	esk_dataset *dataset = i < reader->dataset_count ? reader->datasets[i] : NULL;
+	pthread_rwlock_unlock(&reader->lock);
+	return dataset;
 }
 
 static esk_status not_found(esk_reader *reader, const char *path, bool ambiguous, esk_error *err)
@@ -395,12 +437,8 @@ static esk_status not_found(esk_reader *reader, const char *path, bool ambiguous
 	return status;
 }
 
-esk_status esk_reader_find(esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err)
+static esk_status find(esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err)
 {
-	if (path == NULL)
-		return esk_fail(err, ESK_EINVAL, "the path of a dataset is NULL");
-	while (*path == '/')
-		path++;
 	esk_dataset *found = find_path(reader, path);
 	size_t matches = found != NULL;
 	for (size_t i = 0; found == NULL && i < reader->dataset_count; i++)
@@ -412,6 +450,21 @@ esk_status esk_reader_find(esk_reader *reader, const char *path, esk_dataset **r
 		return not_found(reader, path, matches > 1, err);
 	*ret_dataset = found;
 	return ESK_OK;
+}
+
+esk_status esk_reader_find(esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err)
+{
+	if (path == NULL)
+		return esk_fail(err, ESK_EINVAL, "the path of a dataset is NULL");
+	while (*path == '/')
+		path++;
+	esk_status status = notice_fork(reader, err);
+	if (status != ESK_OK)
+		return status;
+	pthread_rwlock_rdlock(&reader->lock);
+	status = find(reader, path, ret_dataset, err);
+	pthread_rwlock_unlock(&reader->lock);
+	return status;
 }
 
 /* ---- datasets as callers see them ---- */
@@ -484,6 +537,23 @@ static size_t cut_for_part(const esk_dataset *dataset, const esk_dataset_part *p
 	return used;
 }
 
+/* A file that was taken away leaves a hole between the segments that are there. */
+static esk_status check_covered(const esk_dataset *dataset, uint64_t row, uint64_t count, esk_error *err)
+{
+	for (size_t p = 0; p < dataset->part_count && count > 0; p++) {
+		const esk_dataset_part *part = &dataset->parts[p];
+		if (row < part->first_row || row >= part->first_row + part->rows)
+			continue;
+		uint64_t here = esk_min_u64(count, part->first_row + part->rows - row);
+		row += here;
+		count -= here;
+	}
+	return count == 0 ? ESK_OK
+			  : esk_fail(err, ESK_ENOTFOUND,
+				    "\"%s\": row %llu is in a segment whose file is missing", dataset->path,
+				    (unsigned long long)row);
+}
+
 static esk_status read_parts(
 	esk_dataset *dataset, bool valid, const esk_h5_rows *pieces, size_t count, esk_error *err)
 {
@@ -494,10 +564,14 @@ static esk_status read_parts(
 	if (dataset->part_count == 1 && dataset->parts[0].first_row == 0)
 		return esk_h5_read_rows(valid ? dataset->parts[0].valid : dataset->parts[0].data,
 			dataset->reader->pool, pieces, count, err);
+	esk_status status = ESK_OK;
+	for (size_t i = 0; i < count && status == ESK_OK; i++)
+		status = check_covered(dataset, pieces[i].row, pieces[i].count, err);
+	if (status != ESK_OK)
+		return status;
 	esk_h5_rows *cut = malloc((count + 1) * sizeof *cut);
 	if (cut == NULL)
 		return esk_fail_memory(err, count * sizeof *cut, "pieces");
-	esk_status status = ESK_OK;
 	for (size_t p = 0; p < dataset->part_count && status == ESK_OK; p++) {
 		size_t used = cut_for_part(dataset, &dataset->parts[p], pieces, count, cell_bytes, cut);
 		if (used > 0)
@@ -654,6 +728,9 @@ static esk_status read_string_runs(esk_dataset *dataset, const uint64_t *rows, s
 	for (size_t i = 0; i < row_count;) {
 		if (rows[i] >= dataset->rows)
 			return out_of_range(dataset, rows[i], err);
+		esk_status covered = check_covered(dataset, rows[i], 1, err);
+		if (covered != ESK_OK)
+			return covered;
 		const esk_dataset_part *part = dataset->parts;
 		while (rows[i] >= part->first_row + part->rows)
 			part++;

@@ -51,13 +51,13 @@ static esk_status borrow_reader(esk_store *store, const char *run, esk_reader **
 
 static void release_reader(esk_store *store, esk_reader *reader)
 {
-	if (reader->references == UINT64_MAX) {
-		esk_reader_close(reader);
-		return;
-	}
 	pthread_mutex_lock(&store->lock);
-	reader->references--;
+	bool uncached = reader->references == UINT64_MAX;
+	if (!uncached)
+		reader->references--;
 	pthread_mutex_unlock(&store->lock);
+	if (uncached)
+		esk_reader_close(reader);
 }
 
 /* ---- one ref ---- */

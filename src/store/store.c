@@ -291,8 +291,10 @@ static esk_status put_gaps(
 static esk_status put_commit(
 	esk_catalog *catalog, esk_run *run, const esk_commit_state *state, esk_error *err)
 {
+	if (run->created_ns == 0) /* a new run is as old as its first segment */
+		run->created_ns = state->created_ns;
 	esk_run_record record = {.state = state->finished ? ESK_RUN_FINISHED : ESK_RUN_RECORDING,
-		.created_ns = run->created_ns != 0 ? run->created_ns : state->created_ns,
+		.created_ns = run->created_ns,
 		.updated_ns = state->time_ns,
 		.rows = state->rows,
 		.commit = state->commit,
