@@ -23,7 +23,8 @@ typedef struct esk_check_options {
 	const char *run;                                        /* NULL for all */
 	uint32_t threads;                                       /* 0: one per core */
 	void (*finding)(void *arg, const esk_finding *finding); /* called for each fault; may be NULL */
-	/* Called about ten times a second from the calling thread; returning false cancels. May be NULL. */
+	/* Called about ten times a second from the calling thread; returning false cancels: the call then
+	 * fails with ESK_ECLOSED. May be NULL. */
 	bool (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 	void *arg;
 } esk_check_options;

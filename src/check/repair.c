@@ -14,6 +14,13 @@ typedef struct bad_chunk {
 	uint64_t chunk;
 } bad_chunk;
 
+/* Rows of variable strings that cannot be read. */
+typedef struct lost_rows {
+	esk_h5_dataset *dataset;
+	uint64_t first;
+	uint64_t count;
+} lost_rows;
+
 typedef struct repair {
 	esk_walk *walk;
 	esk_store *store;
@@ -23,6 +30,8 @@ typedef struct repair {
 	bad_chunk *bad;
 	size_t bad_count;
 	size_t bad_capacity;
+	lost_rows *lost;
+	size_t lost_count;
 	bool no_memory;
 	esk_gap *gaps;
 	size_t gap_count;
@@ -54,6 +63,57 @@ static bool is_sound(void *arg, uint64_t chunk)
 	return true;
 }
 
+static esk_status note_lost_row(repair *r, esk_h5_dataset *dataset, uint64_t row, esk_error *err)
+{
+	lost_rows *last = r->lost_count > 0 ? &r->lost[r->lost_count - 1] : NULL;
+	if (last != NULL && last->dataset == dataset && last->first + last->count == row) {
+		last->count++;
+		return ESK_OK;
+	}
+	lost_rows *grown = realloc(r->lost, (r->lost_count + 1) * sizeof *grown);
+	if (grown == NULL)
+		return esk_fail_memory(err, sizeof *grown, "the list of lost rows");
+	r->lost = grown;
+	r->lost[r->lost_count++] = (lost_rows){dataset, row, 1};
+	return ESK_OK;
+}
+
+/* Copies rows [row, row + count) of strings; where they cannot be read, halves them until only what is
+ * damaged is left out. Rows left out read as empty. */
+static esk_status copy_string_rows(
+	repair *r, esk_h5_dataset *from, esk_h5_dataset *to, uint64_t row, uint64_t count, esk_error *err)
+{
+	esk_string *strings = NULL;
+	esk_status status = esk_h5_read_strings(from, row, count, &strings, NULL);
+	if (status == ESK_OK) {
+		status = esk_h5_write_strings(to, row, count, strings, err);
+		free(strings);
+		return status;
+	}
+	if (count == 1)
+		return note_lost_row(r, from, row, err);
+	status = copy_string_rows(r, from, to, row, count / 2, err);
+	return status == ESK_OK ? copy_string_rows(r, from, to, row + count / 2, count - count / 2, err)
+				: status;
+}
+
+#define STRING_ROWS 1024
+
+/* Row by row, not by H5Ocopy: libhdf5 1.10 dies of a damaged heap of strings while copying it. */
+static esk_status copy_strings(repair *r, esk_h5_dataset *from, esk_error *err)
+{
+	const esk_h5_info *info = esk_h5_dataset_info(from);
+	esk_h5_dataset *to;
+	uint64_t chunk_rows = info->chunked && info->chunk_shape[0] > 0 ? info->chunk_shape[0] : STRING_ROWS;
+	esk_status status = esk_h5_dataset_create(
+		r->to, info->path, &info->column, chunk_rows, &info->pipeline, &to, err);
+	if (status == ESK_OK)
+		status = esk_h5_set_rows(to, info->rows, err);
+	for (uint64_t row = 0; row < info->rows && status == ESK_OK; row += STRING_ROWS)
+		status = copy_string_rows(r, from, to, row, esk_min_u64(STRING_ROWS, info->rows - row), err);
+	return status;
+}
+
 static esk_status copy_dataset(void *arg, esk_h5_dataset *dataset, esk_error *err)
 {
 	repair *r = arg;
@@ -62,7 +122,9 @@ static esk_status copy_dataset(void *arg, esk_h5_dataset *dataset, esk_error *er
 		return ESK_OK; /* written anew, with the new gaps */
 	r->copying = dataset;
 	esk_error why = {0};
-	esk_status status = esk_h5_copy_dataset(dataset, r->to, is_sound, r, &why);
+	bool strings = info->readable && info->column.dtype.kind == ESK_STRING && !info->scalar;
+	esk_status status = strings ? copy_strings(r, dataset, &why)
+				    : esk_h5_copy_dataset(dataset, r->to, is_sound, r, &why);
 	if (status == ESK_OK || status == ESK_ENOSPC || status == ESK_ENOMEM) {
 		if (status == ESK_OK)
 			r->walk->report.salvaged_rows += info->rows;
@@ -122,6 +184,22 @@ static uint64_t stream_of(const esk_segment_stream *streams, size_t count, const
 	return UINT64_MAX;
 }
 
+/* A gap for `count` rows of a dataset from `first`. */
+static esk_status add_lost_rows(repair *r, const esk_segment_stream *streams, size_t stream_count,
+	esk_h5_dataset *dataset, uint64_t first, uint64_t count, esk_error *err)
+{
+	const esk_h5_info *info = esk_h5_dataset_info(dataset);
+	uint64_t stream = streams != NULL ? stream_of(streams, stream_count, info->path) : UINT64_MAX;
+	esk_gap gap = {.stream = stream != UINT64_MAX ? streams[stream].stream : UINT64_MAX,
+		.row = first + (stream != UINT64_MAX ? streams[stream].first_row : 0),
+		.rows = count,
+		.bytes = count * esk_column_cell_bytes(&info->column),
+		.time_ns = (uint64_t)esk_now_ns(),
+		.cause = 1};
+	r->walk->report.gap_rows += count;
+	return add_gap(r, &gap, err);
+}
+
 static esk_status add_new_gaps(repair *r, esk_error *err)
 {
 	esk_segment_stream *streams = NULL;
@@ -131,7 +209,6 @@ static esk_status add_new_gaps(repair *r, esk_error *err)
 		streams = NULL;
 	for (size_t i = 0; i < r->bad_count && status == ESK_OK; i++) {
 		const esk_h5_info *info = esk_h5_dataset_info(r->bad[i].dataset);
-		uint64_t stream = streams != NULL ? stream_of(streams, count, info->path) : UINT64_MAX;
 		uint64_t across =
 			esk_max_u64(1, esk_h5_chunk_count(r->bad[i].dataset) /
 					       esk_max_u64(1, (info->rows + info->chunk_shape[0] - 1) /
@@ -139,15 +216,11 @@ static esk_status add_new_gaps(repair *r, esk_error *err)
 		uint64_t first = r->bad[i].chunk / across * info->chunk_shape[0];
 		uint64_t rows =
 			first < info->rows ? esk_min_u64(info->chunk_shape[0], info->rows - first) : 0;
-		esk_gap gap = {.stream = stream != UINT64_MAX ? streams[stream].stream : UINT64_MAX,
-			.row = first + (stream != UINT64_MAX ? streams[stream].first_row : 0),
-			.rows = rows,
-			.bytes = rows * esk_column_cell_bytes(&info->column),
-			.time_ns = (uint64_t)esk_now_ns(),
-			.cause = 1};
-		r->walk->report.gap_rows += rows;
-		status = add_gap(r, &gap, err);
+		status = add_lost_rows(r, streams, count, r->bad[i].dataset, first, rows, err);
 	}
+	for (size_t i = 0; i < r->lost_count && status == ESK_OK; i++)
+		status = add_lost_rows(
+			r, streams, count, r->lost[i].dataset, r->lost[i].first, r->lost[i].count, err);
 	if (streams != NULL)
 		esk_segment_streams_free(streams, count);
 	return status;
@@ -283,7 +356,7 @@ static esk_status repair_file(repair *r, const char *name, bool *ret_repaired, e
 		return ESK_OK;
 	}
 	uint64_t before = r->walk->report.findings;
-	r->bad_count = r->gap_count = 0;
+	r->bad_count = r->gap_count = r->lost_count = 0;
 	status = esk_verify_file(r->walk, r->pool, r->from, note_bad, r, err);
 	if (status == ESK_OK && r->no_memory)
 		status = esk_fail_memory(err, r->bad_count * sizeof *r->bad, "the list of bad chunks");
@@ -306,7 +379,7 @@ static esk_status repair_run(repair *r, const esk_index_file *files, size_t coun
 	bool any = false;
 	r->walk->run = files[0].head.run;
 	r->walk->report.runs++;
-	for (size_t i = 0; i < count && status == ESK_OK; i++) {
+	for (size_t i = 0; i < count && status == ESK_OK && !r->walk->cancelled; i++) {
 		r->walk->file = files[i].name;
 		status = repair_file(r, files[i].name, &any, err);
 	}
@@ -355,11 +428,14 @@ esk_status esk_store_repair(
 		status = repair_run(&r, &files[first], group, err);
 		first += group;
 	}
+	if (status == ESK_OK && walk.cancelled)
+		status = esk_fail(err, ESK_ECLOSED, "cancelled: files that were repaired before stay so");
 	if (status == ESK_OK)
 		*ret_report = walk.report;
 	esk_index_free(files, count);
 	esk_pool_destroy(r.pool);
 	free(r.bad);
+	free(r.lost);
 	free(r.gaps);
 	return status;
 }

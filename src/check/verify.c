@@ -235,6 +235,23 @@ esk_status esk_verify_file(
 
 /* ---- the store ---- */
 
+/* Rows of a file that the catalogue has no extent for. */
+static void check_unknown(
+	esk_walk *walk, const esk_index_file *file, const esk_extent_record *extents, size_t count)
+{
+	for (size_t s = 0; s < file->stream_count; s++) {
+		const esk_segment_stream *stream = &file->streams[s];
+		bool known = false;
+		for (size_t e = 0; e < count && !known; e++)
+			known = extents[e].segment == file->head.number &&
+				extents[e].stream == stream->stream;
+		walk->file = file->name;
+		if (!known)
+			esk_walk_find(walk, stream->name, stream->first_row, stream->rows, ESK_ENOTFOUND,
+				"the catalogue does not know these rows: run `esker reindex`");
+	}
+}
+
 /* What the catalogue says of the run against what its files say. A run that is being recorded has moved on
  * meanwhile: its catalogue may only be behind. */
 static esk_status check_catalogue(esk_walk *walk, esk_catalog *catalog, const esk_run_record *run,
@@ -277,6 +294,8 @@ static esk_status check_catalogue(esk_walk *walk, esk_catalog *catalog, const es
 				(unsigned long long)extents[e].segment);
 		}
 	}
+	for (size_t f = 0; f < count && run->state != ESK_RUN_RECORDING; f++)
+		check_unknown(walk, &files[f], extents, extent_count);
 	free(extents);
 	return ESK_OK;
 }
@@ -395,6 +414,8 @@ esk_status esk_store_verify(
 		status = esk_fail(err, ESK_ENOTFOUND, "the store has no run \"%s\"", defaults.run);
 	for (size_t i = 0; i < w.run_count && status == ESK_OK && !w.walk.cancelled; i++)
 		status = verify_run(&w, w.runs[i], err);
+	if (status == ESK_OK && w.walk.cancelled)
+		status = esk_fail(err, ESK_ECLOSED, "cancelled");
 	if (status == ESK_OK)
 		*ret_report = w.walk.report;
 	free(w.runs);

@@ -1,0 +1,364 @@
+/* Verify finds what was done to files, repair salvages around it, reindex rebuilds: on files that are damaged
+ * byte by byte.
+ *
+ *     test_check [SEED]  */
+#include "unit/recording_place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define SALT 13
+#define ROWS 60
+
+typedef struct findings {
+	uint64_t count;
+	char last_file[256];
+	char last_dataset[256];
+	char last_message[512];
+	esk_status last_code;
+} findings;
+
+static void note_finding(void *arg, const esk_finding *finding)
+{
+	findings *f = arg;
+	f->count++;
+	f->last_code = finding->code;
+	snprintf(f->last_file, sizeof f->last_file, "%s", finding->file);
+	snprintf(f->last_dataset, sizeof f->last_dataset, "%s",
+		finding->dataset != NULL ? finding->dataset : "");
+	snprintf(f->last_message, sizeof f->last_message, "%s", finding->message);
+	if (getenv("ESK_TEST_VERBOSE") != NULL)
+		recording_print_finding(NULL, finding);
+}
+
+static esk_check_report verify(place *p, findings *f)
+{
+	esk_check_options options = ESK_CHECK_OPTIONS_INIT;
+	esk_check_report report;
+	esk_error err = {0};
+	*f = (findings){0};
+	options.finding = note_finding;
+	options.arg = f;
+	options.threads = 2;
+	assert_ok(esk_store_verify(p->store, &options, &report, &err), &err);
+	assert_int_equal(report.findings, f->count);
+	return report;
+}
+
+static esk_check_report repair(place *p, findings *f)
+{
+	esk_check_options options = ESK_CHECK_OPTIONS_INIT;
+	esk_check_report report;
+	esk_error err = {0};
+	*f = (findings){0};
+	options.finding = note_finding;
+	options.arg = f;
+	assert_ok(esk_store_repair(p->store, &options, &report, &err), &err);
+	return report;
+}
+
+/* A run with fletcher32 on what is not compressed to the bone, in one segment or several. */
+static void record_checked(place *p, const char *name, uint64_t segment_bytes)
+{
+	esk_run_options options = place_options(128u << 10);
+	esk_error err = {0};
+	esk_stream *stream;
+	options.segment_bytes = segment_bytes;
+	esk_run *run = place_run(p, name, &options);
+	assert_ok(recording_stream(run, "/", &stream, &err), &err);
+	for (uint64_t i = 0; i < ROWS; i++) {
+		assert_ok(recording_append(stream, i, SALT, NULL, &err), &err);
+		if (i % 10 == 9)
+			assert_ok(esk_run_commit(run, NULL, &err), &err);
+	}
+	place_run_close(run);
+}
+
+/* Address and stored size of a chunk. */
+static void locate(
+	const char *path, const char *dataset, uint64_t chunk, uint64_t *ret_address, uint64_t *ret_size)
+{
+	esk_h5 *file;
+	esk_h5_dataset *d;
+	esk_error err = {0};
+	uint32_t mask;
+	assert_ok(esk_h5_open_read(esk_os_posix(), path, &file, &err), &err);
+	assert_ok(esk_h5_dataset_open(file, dataset, &d, &err), &err);
+	assert_ok(esk_h5_locate_chunk(d, chunk, ret_address, ret_size, &mask, &err), &err);
+	assert_true(*ret_size > 0);
+	esk_h5_close(file, NULL);
+}
+
+static void flip(const char *path, uint64_t offset, uint64_t size)
+{
+	int fd = open(path, O_RDWR);
+	uint8_t byte;
+	assert_true(fd >= 0);
+	for (uint64_t i = 0; i < size; i++) {
+		assert_int_equal(pread(fd, &byte, 1, (off_t)(offset + i)), 1);
+		byte ^= 0x5a;
+		assert_int_equal(pwrite(fd, &byte, 1, (off_t)(offset + i)), 1);
+	}
+	close(fd);
+}
+
+static void damage_chunk(const char *path, const char *dataset, uint64_t chunk)
+{
+	uint64_t address, size;
+	locate(path, dataset, chunk, &address, &size);
+	flip(path, address + size / 3, size / 3 + 1);
+}
+
+static void a_sound_store_has_no_findings(void **state)
+{
+	place p = place_make(*state);
+	findings f;
+	record_checked(&p, "one", 32u << 10);
+	record_checked(&p, "two", 0);
+	esk_check_report report = verify(&p, &f);
+	assert_int_equal(report.findings, 0);
+	assert_int_equal(report.runs, 2);
+	assert_true(report.files > 3);
+	assert_true(report.chunks > ROWS / 4 * 2);
+	assert_true(report.bytes > 0);
+	size_t files = place_files(&p);
+	report = repair(&p, &f);
+	assert_int_equal(report.findings, 0);
+	assert_int_equal(place_files(&p), files);
+	esk_check_options options = ESK_CHECK_OPTIONS_INIT;
+	esk_error err = {0};
+	options.run = "nobody";
+	assert_int_equal(esk_store_verify(p.store, &options, &report, &err), ESK_ENOTFOUND);
+	assert_int_equal(esk_store_repair(p.store, &options, &report, &err), ESK_ENOTFOUND);
+	options.run = "two";
+	assert_ok(esk_store_verify(p.store, &options, &report, &err), &err);
+	assert_int_equal(report.runs, 1);
+	assert_int_equal(report.files, 1);
+	place_close(&p);
+}
+
+static void damaged_chunks_are_found_and_repaired_around(void **state)
+{
+	place p = place_make(*state);
+	findings f;
+	esk_error err = {0};
+	char path[200], kept[220];
+	record_checked(&p, "run", 0);
+	place_close(&p);
+	snprintf(path, sizeof path, "%s/run.h5", p.path);
+	damage_chunk(path, "frame", 3); /* rows 12 to 15 */
+	damage_chunk(path, "big", 0);   /* rows 0 to 2 */
+	place_open(&p);
+	esk_check_report report = verify(&p, &f);
+	assert_int_equal(report.findings, 2);
+	assert_int_equal(f.last_code, ESK_ECORRUPT);
+	esk_reader *reader = place_reader(&p, "run");
+	uint8_t frame[RECORDING_FRAME_BYTES];
+	uint64_t row = 15; /* the last one of the chunk: its decoding sees all of it */
+	esk_dataset *frames = recording_find(reader, "/", "frame");
+	assert_int_equal(esk_dataset_read_rows(frames, &row, 1, frame, sizeof frame, &err), ESK_ECORRUPT);
+	assert_non_null(strstr(err.message, "frame"));
+	esk_reader_close(reader);
+
+	report = repair(&p, &f);
+	assert_int_equal(report.findings, 2);
+	assert_int_equal(report.gap_rows, 4 + 3);
+	snprintf(kept, sizeof kept, "%s.damaged", path);
+	assert_true(esk_os_exists(kept));
+	report = verify(&p, &f);
+	assert_int_equal(report.findings, 0);
+	assert_int_equal(place_query(&p, "SELECT count(*) FROM gaps WHERE cause = 1"), 2);
+	assert_int_equal(place_query(&p, "SELECT total(rows) FROM gaps"), 7);
+	reader = place_reader(&p, "run");
+	assert_int_equal(recording_rows(reader, "/"), ROWS);
+	recording_check_rows(reader, "/", 3, 9, SALT);
+	recording_check_rows(reader, "/", 16, ROWS - 16, SALT);
+	frames = recording_find(reader, "/", "frame");
+	assert_ok(esk_dataset_read_rows(frames, &row, 1, frame, sizeof frame, &err), &err);
+	for (size_t b = 0; b < sizeof frame; b++)
+		assert_int_equal(frame[b], 0);
+	esk_reader_close(reader);
+
+	esk_run_options options = place_options(128u << 10); /* and it is gone on with */
+	esk_stream *stream;
+	options.append = true;
+	esk_run *run = place_run(&p, "run", &options);
+	assert_ok(recording_stream(run, "/", &stream, &err), &err);
+	assert_ok(recording_append(stream, ROWS, SALT, &row, &err), &err);
+	assert_int_equal(row, ROWS);
+	place_run_close(run);
+	reader = place_reader(&p, "run");
+	recording_check_rows(reader, "/", 16, ROWS - 15, SALT);
+	esk_reader_close(reader);
+	assert_int_equal(verify(&p, &f).findings, 0);
+	place_close(&p);
+}
+
+/* Bytes flipped anywhere in a file never crash verify, repair or readers, and repair never makes it worse. */
+static void damage_anywhere_is_survived(void **state)
+{
+	test_dir *dir = *state;
+	uint64_t turns = test_scale(25), repaired = 0;
+	for (uint64_t turn = 0; turn < turns; turn++) {
+		place p = {.dir = dir};
+		esk_error err = {0};
+		esk_check_report report;
+		findings f;
+		char path[200];
+		struct stat st;
+		uint64_t seed = mix(test_seed() * 1000 + turn);
+		snprintf(p.path, sizeof p.path, "%s/store%llu", dir->path, (unsigned long long)turn);
+		assert_ok(esk_store_create(p.path, &err), &err);
+		place_open(&p);
+		record_checked(&p, "run", 0);
+		place_close(&p);
+		snprintf(path, sizeof path, "%s/run.h5", p.path);
+		assert_int_equal(stat(path, &st), 0);
+		for (uint64_t k = 0; k < 1 + turn % 4; k++)
+			flip(path, mix(seed + k) % (uint64_t)(st.st_size - 16), 1 + seed % 16);
+		if (turn % 5 == 4)
+			assert_int_equal(truncate(path, st.st_size * (off_t)(40 + seed % 50) / 100), 0);
+		place_open(&p);
+		report = verify(&p, &f);
+		uint64_t before = report.findings;
+		assert_true(turn % 5 != 4 || before > 0); /* a file that was cut off is always found */
+		if (esk_store_repair(p.store, NULL, &report, &err) == ESK_OK && before > 0) {
+			uint64_t after = verify(&p, &f).findings;
+			if (after > before)
+				fail_msg("turn %llu: %llu findings after repair, %llu before",
+					(unsigned long long)turn, (unsigned long long)after,
+					(unsigned long long)before);
+			repaired += after == 0;
+		}
+		esk_reader *reader;
+		if (esk_reader_open(p.store, "run", &reader, &err) == ESK_OK) {
+			for (size_t i = 0; i < esk_reader_dataset_count(reader); i++) {
+				esk_dataset *d = esk_reader_dataset_at(reader, i);
+				esk_dataset_info info = {.struct_size = sizeof info};
+				if (esk_dataset_get_info(d, &info, &err) != ESK_OK || info.rows > 1000 ||
+					info.column.dtype.kind == ESK_STRING)
+					continue;
+				uint64_t bytes = info.rows * esk_column_cell_bytes(&info.column);
+				void *out = malloc(bytes + 1);
+				esk_dataset_read(d, 0, (int64_t)info.rows, 1, out, bytes, &err);
+				free(out);
+			}
+			esk_reader_close(reader);
+		}
+		esk_store_close(p.store, &err);
+	}
+	print_message("%llu of %llu damaged files are clean after repair\n", (unsigned long long)repaired,
+		(unsigned long long)turns);
+}
+
+static void execute(const char *database, const char *sql)
+{
+	char command[600];
+	snprintf(command, sizeof command,
+		"python3 -c 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); "
+		"c.commit()' "
+		"%s \"%s\"",
+		database, sql);
+	assert_int_equal(system(command), 0);
+}
+
+static void a_catalogue_that_disagrees_is_found_and_rebuilt(void **state)
+{
+	place p = place_make(*state);
+	findings f;
+	char database[200];
+	esk_error err = {0};
+	esk_check_report report;
+	record_checked(&p, "run", 32u << 10);
+	place_close(&p);
+	snprintf(database, sizeof database, "%s/esker.db", p.path);
+	execute(database, "UPDATE extents SET rows = rows + 5 WHERE segment = 0");
+	place_open(&p);
+	assert_true(verify(&p, &f).findings > 0);
+	assert_non_null(strstr(f.last_message, "reindex"));
+	place_close(&p);
+	execute(database, "UPDATE extents SET rows = rows - 5 WHERE segment = 0");
+	execute(database, "DELETE FROM extents WHERE segment = 0");
+	place_open(&p);
+	assert_true(verify(&p, &f).findings > 0); /* rows that the catalogue does not know of */
+	place_close(&p);
+	assert_ok(esk_store_reindex(p.path, NULL, &report, &err), &err);
+	place_open(&p);
+	assert_int_equal(verify(&p, &f).findings, 0);
+	place_close(&p);
+}
+
+static void reindex_waits_for_nobody(void **state)
+{
+	place p = place_make(*state);
+	esk_error err = {0};
+	esk_check_report report = {.runs = 77};
+	findings f;
+	esk_run_options options = place_options(128u << 10);
+	esk_run *run = place_run(&p, "live", &options);
+	place_stream(run, "s", "x:i32");
+	assert_int_equal(esk_store_reindex(p.path, NULL, &report, &err), ESK_EBUSY);
+	assert_non_null(strstr(err.message, "\"live\""));
+	assert_int_equal(report.runs, 77);
+	assert_int_equal(verify(&p, &f).findings, 0); /* also while it is recorded */
+	place_run_close(run);
+	place_close(&p);
+	assert_ok(esk_store_reindex(p.path, NULL, &report, &err), &err);
+	assert_int_equal(report.runs, 1);
+	assert_int_equal(esk_store_reindex("/nonexistent/store", NULL, &report, &err), ESK_ENOTFOUND);
+}
+
+static bool cancel(void *arg, uint64_t done_bytes, uint64_t total_bytes)
+{
+	uint64_t *calls = arg;
+	assert_true(done_bytes <= total_bytes * 2);
+	return ++*calls > 1000000;
+}
+
+static void a_cancelled_check_says_so_and_changes_nothing(void **state)
+{
+	place p = place_make(*state);
+	esk_error err = {0};
+	esk_check_report report;
+	esk_check_options options = ESK_CHECK_OPTIONS_INIT;
+	uint64_t calls = 0;
+	char path[200], kept[220];
+	findings f;
+	record_checked(&p, "run", 0);
+	options.progress = cancel;
+	options.arg = &calls;
+	assert_int_equal(esk_store_verify(p.store, &options, &report, &err), ESK_ECLOSED);
+	assert_int_equal(calls, 1);
+	place_close(&p);
+	calls = 0;
+	assert_int_equal(esk_store_reindex(p.path, &options, &report, &err), ESK_ECLOSED);
+	assert_int_equal(calls, 1);
+	snprintf(path, sizeof path, "%s/run.h5", p.path);
+	damage_chunk(path, "frame", 0);
+	place_open(&p);
+	assert_true(verify(&p, &f).findings > 0);
+	calls = 0;
+	assert_int_equal(esk_store_repair(p.store, &options, &report, &err), ESK_ECLOSED);
+	snprintf(kept, sizeof kept, "%s.damaged", path);
+	assert_false(esk_os_exists(kept));
+	place_close(&p);
+}
+
+#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
+
+int main(int argc, char **argv)
+{
+	test_begin(argc, argv);
+	const struct CMUnitTest tests[] = {
+		ONE(a_sound_store_has_no_findings),
+		ONE(damaged_chunks_are_found_and_repaired_around),
+		ONE(damage_anywhere_is_survived),
+		ONE(a_catalogue_that_disagrees_is_found_and_rebuilt),
+		ONE(reindex_waits_for_nobody),
+		ONE(a_cancelled_check_says_so_and_changes_nothing),
+	};
+	if (getenv("ESK_TEST_ONLY") != NULL)
+		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
