@@ -41,7 +41,9 @@ class Bench:
         return path
 
     def run_esker(self, *arguments: object) -> dict:
-        return json.loads(subprocess.run([self.esker, *map(str, arguments)], check=True, capture_output=True).stdout)
+        return json.loads(
+            subprocess.run([self.esker, *map(str, arguments)], check=True, capture_output=True).stdout
+        )
 
     def run_peer(self, *arguments: object) -> dict:
         command = [sys.executable, str(PEER), *map(str, arguments)]
@@ -49,7 +51,9 @@ class Bench:
 
     # ---- recording ----
 
-    def record(self, columns: str, source: Path, rows: int, interval_ms: int = 1000, name: str = "store") -> dict:
+    def record(
+        self, columns: str, source: Path, rows: int, interval_ms: int = 1000, name: str = "store"
+    ) -> dict:
         store = self.fresh(name)
         return self.run_esker("record", store, columns, source, rows, interval_ms)
 
@@ -61,7 +65,12 @@ class Bench:
     def record_replay(self) -> dict:
         source = data.atari(self.directory, self.size(2000, 1000))
         rows, peer_rows = self.size(16000, 8000), self.size(2000, 600)
-        figures: dict[str, list[float]] = {"esker": [], "h5py lzf": [], "h5py gzip-1+shuffle": [], "h5py none": []}
+        figures: dict[str, list[float]] = {
+            "esker": [],
+            "h5py lzf": [],
+            "h5py gzip-1+shuffle": [],
+            "h5py none": [],
+        }
         limits, rss, size, lzf_size = [], 0.0, 0.0, 0.0
         for _ in range(self.size(5, 3)):
             result = self.record(data.STEP_COLUMNS, source, rows)
@@ -79,7 +88,10 @@ class Bench:
         row = self.row(
             "record-replay",
             f"{rows} Breakout steps of 129,034 bytes from C, gzip:1, first append to file committed and closed",
-            "steps/s", figures, limit, rss,
+            "steps/s",
+            figures,
+            limit,
+            rss,
         )
         row["file_bytes_per_step"] = {"esker": round(size, 1), "h5py lzf": round(lzf_size, 1)}
         pairs = zip(figures["esker"], limits, strict=True)
@@ -101,8 +113,12 @@ class Bench:
         to_mb = 1024 * 1024 * 2 / 1e6
         limit = {key: statistics.median(one[key] for one in limits) * to_mb for key in limits[0]}
         row = self.row(
-            "record-camera", f"{rows} frames 1024x1024 u16 with photon noise, shuffle + gzip:1, committed and closed", "MB/s",
-            figures, limit, rss,
+            "record-camera",
+            f"{rows} frames 1024x1024 u16 with photon noise, shuffle + gzip:1, committed and closed",
+            "MB/s",
+            figures,
+            limit,
+            rss,
         )
         pairs = zip(figures["esker"], limits, strict=True)
         row["of_limit"] = round(statistics.median(rate / (one["codec"] * to_mb) for rate, one in pairs), 3)
@@ -119,7 +135,12 @@ class Bench:
             result = self.run_peer("rows", self.fresh("peer.h5"), peer_rows)
             figures["h5py, 1,000 rows a write"].append(result["rows"] / result["seconds"])
         return self.row(
-            "record-rows", f"{rows} rows of 8 f64, one row per append, committed and closed", "rows/s", figures, {}, rss
+            "record-rows",
+            f"{rows} rows of 8 f64, one row per append, committed and closed",
+            "rows/s",
+            figures,
+            {},
+            rss,
         )
 
     # ---- reading ----
@@ -144,7 +165,12 @@ class Bench:
             rss = max(rss, result["rss_mb"])
             figures["h5py"].append(1e3 * self.run_peer("range", file, "frames", 1000)["seconds"])
         return self.row(
-            "read-range", "1,000 consecutive frames of 100,800 bytes into a warm buffer, the same file", "ms", figures, {}, rss,
+            "read-range",
+            "1,000 consecutive frames of 100,800 bytes into a warm buffer, the same file",
+            "ms",
+            figures,
+            {},
+            rss,
             smaller_is_better=True,
         )
 
@@ -160,7 +186,12 @@ class Bench:
             figures["h5py, its lzf file"].append(self.run_peer("random", lzf, "frames", 60)["p50_us"])
             figures["h5py, Esker's file"].append(self.run_peer("random", file, "frames", 200)["p50_us"])
         row = self.row(
-            "read-random", "one random frame of 100,800 bytes, page cache warm, p50", "us", figures, {}, rss,
+            "read-random",
+            "one random frame of 100,800 bytes, page cache warm, p50",
+            "us",
+            figures,
+            {},
+            rss,
             smaller_is_better=True,
         )
         row["p99_us"] = round(statistics.median(tail), 1)
@@ -181,8 +212,12 @@ class Bench:
             never.append(pair[-1])
             ratios.append(pair[-1] / pair[1000] - 1)
         row = self.row(
-            "commit", f"{rows} steps with a commit each second against only when the ring fills and at the end", "steps/s",
-            {"esker": every, "no interval": never}, {}, 0.0,
+            "commit",
+            f"{rows} steps with a commit each second against only when the ring fills and at the end",
+            "steps/s",
+            {"esker": every, "no interval": never},
+            {},
+            0.0,
         )
         row["cost_percent"] = round(100 * statistics.median(ratios), 2)
         return row
@@ -195,8 +230,12 @@ class Bench:
         small_mb = statistics.median(one["rss_mb"] - one["data_mb"] for one in small)
         large_mb = statistics.median(one["rss_mb"] - one["data_mb"] for one in large)
         row = self.row(
-            "memory", f"peak RSS of recording {few} steps against {many}, the input's bytes taken off", "MB",
-            {"esker": [large_mb], f"{few} steps": [small_mb]}, {"ring + 96": large[0]["ring_mb"] + 96}, large_mb,
+            "memory",
+            f"peak RSS of recording {few} steps against {many}, the input's bytes taken off",
+            "MB",
+            {"esker": [large_mb], f"{few} steps": [small_mb]},
+            {"ring + 96": large[0]["ring_mb"] + 96},
+            large_mb,
             smaller_is_better=True,
         )
         row["difference_percent"] = round(100 * (large_mb / small_mb - 1), 2)
@@ -205,7 +244,13 @@ class Bench:
     # ---- reporting ----
 
     def row(
-        self, name: str, work: str, unit: str, figures: dict[str, list[float]], limit: dict[str, float], rss: float,
+        self,
+        name: str,
+        work: str,
+        unit: str,
+        figures: dict[str, list[float]],
+        limit: dict[str, float],
+        rss: float,
         smaller_is_better: bool = False,
     ) -> dict:
         medians = {key: statistics.median(values) for key, values in figures.items()}
@@ -215,8 +260,14 @@ class Bench:
             pairs = zip(figures["esker"], figures[key], strict=True)
             ratio[key] = round(statistics.median(b / a if smaller_is_better else a / b for a, b in pairs), 2)
         return {
-            "name": name, "work": work, "esker": round(esker, 3), "peers": {k: round(v, 3) for k, v in medians.items()},
-            "unit": unit, "ratio": ratio, "limit": {k: round(v, 1) for k, v in limit.items()}, "rss_mb": round(rss, 1),
+            "name": name,
+            "work": work,
+            "esker": round(esker, 3),
+            "peers": {k: round(v, 3) for k, v in medians.items()},
+            "unit": unit,
+            "ratio": ratio,
+            "limit": {k: round(v, 1) for k, v in limit.items()},
+            "rss_mb": round(rss, 1),
         }
 
 
@@ -226,7 +277,11 @@ def show(row: dict) -> None:
         print(f"{'':<14} {value:>14,.1f} {row['unit']:<8} {peer}: ratio {row['ratio'][peer]}")
     for key, value in row["limit"].items():
         print(f"{'':<14} {value:>14,.1f} {row['unit']:<8} limit: {key}")
-    extra = {k: row[k] for k in ("of_limit", "file_bytes_per_step", "cost_percent", "difference_percent", "p99_us") if k in row}
+    extra = {
+        k: row[k]
+        for k in ("of_limit", "file_bytes_per_step", "cost_percent", "difference_percent", "p99_us")
+        if k in row
+    }
     if extra:
         print(f"{'':<14} {'':>14} {extra}")
     sys.stdout.flush()
@@ -241,8 +296,13 @@ def main() -> int:
     arguments = parser.parse_args()
     bench = Bench(arguments.quick, Path(arguments.dir))
     table = {
-        "record-replay": bench.record_replay, "record-camera": bench.record_camera, "record-rows": bench.record_rows,
-        "read-range": bench.read_range, "read-random": bench.read_random, "commit": bench.commit, "memory": bench.memory,
+        "record-replay": bench.record_replay,
+        "record-camera": bench.record_camera,
+        "record-rows": bench.record_rows,
+        "read-range": bench.read_range,
+        "read-random": bench.read_random,
+        "commit": bench.commit,
+        "memory": bench.memory,
     }
     unknown = [name for name in arguments.names if name not in table]
     if unknown:

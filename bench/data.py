@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-STEP_COLUMNS = "frames:u8[210,160,3] observations:u8[84,84,4] action:i32 reward:f32 terminated:bool truncated:bool"
+STEP_COLUMNS = (
+    "frames:u8[210,160,3] observations:u8[84,84,4] action:i32 reward:f32 terminated:bool truncated:bool"
+)
 STEP_DTYPE = np.dtype(
     [
         ("frames", "u1", (210, 160, 3)),

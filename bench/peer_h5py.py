@@ -59,7 +59,12 @@ def camera(path: str, source: str, rows: int) -> dict:
     started = time.perf_counter()
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset(
-            "image", (0, 1024, 1024), "<u2", maxshape=(None, 1024, 1024), chunks=(1, 1024, 1024), **FILTERS["gzip"]
+            "image",
+            (0, 1024, 1024),
+            "<u2",
+            maxshape=(None, 1024, 1024),
+            chunks=(1, 1024, 1024),
+            **FILTERS["gzip"],
         )
         for i in range(rows):
             dataset.resize(i + 1, axis=0)
@@ -74,7 +79,8 @@ def record_rows(path: str, rows: int) -> dict:
     started = time.perf_counter()
     with h5py.File(path, "w") as file:
         datasets = [
-            file.create_dataset(name, (0,), "f8", maxshape=(None,), chunks=(131072,), **FILTERS["gzip"]) for name in "abcdefgh"
+            file.create_dataset(name, (0,), "f8", maxshape=(None,), chunks=(131072,), **FILTERS["gzip"])
+            for name in "abcdefgh"
         ]
         done = 0
         while done < rows:

@@ -17,10 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bench"))
 
 import data  # noqa: E402
+import esker  # noqa: E402
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
-
-import esker  # noqa: E402
 
 COLUMNS = data.STEP_COLUMNS + " time:i64"
 STEP_BYTES = data.STEP_DTYPE.itemsize + 8
@@ -40,12 +39,19 @@ def record(store_path: Path, run_name: str, steps: int, ack_path: Path | None = 
         started = time.perf_counter()
         with store.run(run_name, metadata=metadata) as run:
             stream = run.stream("/", COLUMNS)
-            for step, (frame, observation, action, reward, terminated, truncated) in enumerate(data.play(steps)):
+            for step, (frame, observation, action, reward, terminated, truncated) in enumerate(
+                data.play(steps)
+            ):
                 now = time.time_ns()
                 before = time.perf_counter()
                 stream.append(
-                    frames=frame, observations=observation, action=action, reward=reward,
-                    terminated=terminated, truncated=truncated, time=now,
+                    frames=frame,
+                    observations=observation,
+                    action=action,
+                    reward=reward,
+                    terminated=terminated,
+                    truncated=truncated,
+                    time=now,
                 )
                 append_seconds += time.perf_counter() - before
                 if ack is not None:
@@ -81,7 +87,9 @@ def resolve(store_path: Path, played: dict[str, list], run_name: str) -> list[fl
             if not np.array_equal(frame, played["frames"][i]):
                 raise SystemExit(f"demo: ref to frame {i} gave another frame")
         picks = [rng.randrange(steps) for _ in range(200)]
-        for i, value in zip(picks, store.resolve_batch([f"h5://{run_name}/reward/{i}" for i in picks]), strict=True):
+        for i, value in zip(
+            picks, store.resolve_batch([f"h5://{run_name}/reward/{i}" for i in picks]), strict=True
+        ):
             if value != np.float32(played["reward"][i]):
                 raise SystemExit(f"demo: ref to reward {i} gave {value}")
     say("500 frame refs at random and a batch of 200 reward refs gave what was recorded")
@@ -91,7 +99,9 @@ def resolve(store_path: Path, played: dict[str, list], run_name: str) -> list[fl
 def kill_half_way(store_path: Path, steps: int) -> None:
     """A second recording in a process of its own, killed with SIGKILL; nothing acknowledged may be missing."""
     ack_path = store_path / "acknowledged"
-    process = subprocess.Popen([sys.executable, __file__, "--record", str(store_path), "killed", str(steps), str(ack_path)])
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--record", str(store_path), "killed", str(steps), str(ack_path)]
+    )
     while not (ack_path.exists() and np.memmap(ack_path, np.uint64, "r", shape=(1,))[0] >= steps // 2):
         if process.poll() is not None:
             raise SystemExit("demo: the second recording ended before it could be killed")
@@ -111,13 +121,17 @@ def kill_half_way(store_path: Path, steps: int) -> None:
                 raise SystemExit(f"demo: step {i} of the killed recording differs")
     if rows < acknowledged:
         raise SystemExit(f"demo: {acknowledged} steps were acknowledged, {rows} are there")
-    say(f"a second recording was killed with SIGKILL after {acknowledged} acknowledged steps: {rows} are in the file, all intact")
+    say(
+        f"a second recording was killed with SIGKILL after {acknowledged} acknowledged steps: {rows} are in the file, all intact"
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--record", nargs=4, metavar=("STORE", "RUN", "STEPS", "ACKS"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--record", nargs=4, metavar=("STORE", "RUN", "STEPS", "ACKS"), help=argparse.SUPPRESS
+    )
     arguments = parser.parse_args()
     if arguments.record:
         store, run, steps, acks = arguments.record
@@ -136,7 +150,17 @@ def main() -> int:
     latencies = resolve(store_path, result["played"], "breakout")
     kill_half_way(store_path, max(200, arguments.steps // 5))
     sheet = directory / "frames.png"
-    command = [ROOT / "build/bin/esker", "-C", store_path, "get", "h5://breakout/frames/0:60", "-o", sheet, "--columns-per-row", "10"]
+    command = [
+        ROOT / "build/bin/esker",
+        "-C",
+        store_path,
+        "get",
+        "h5://breakout/frames/0:60",
+        "-o",
+        sheet,
+        "--columns-per-row",
+        "10",
+    ]
     subprocess.run(command, check=True)
 
     raw = arguments.steps * STEP_BYTES

@@ -24,7 +24,7 @@ uint64_t esk_monotonic_ns(void)
 
 static void format_time(int64_t time_ns, const char *date_format, char ret_text[ESK_TIME_TEXT_BYTES])
 {
-	int64_t micros = time_ns / 1000;
+	int64_t micros = time_ns / 1000 - (time_ns % 1000 < 0); /* rounded down, before 1970 too */
 	time_t seconds = (time_t)(micros / 1000000);
 	int64_t fraction = micros % 1000000;
 	if (fraction < 0) {

@@ -1,10 +1,12 @@
 /* Chunk codecs: HDF5 filter pipelines without libhdf5.
  *
- * A pipeline is the list of filters that a dataset's creation properties hold. encode() makes exactly the bytes (and
- * filter mask) that HDF5's own pipeline would accept from H5Dwrite_chunk, decode() takes what H5Dread_chunk would give.
- * Sources: the HDF5 filter registry and each filter's published format. May include: base, os, model.
+ * A pipeline is the list of filters that a dataset's creation properties hold. encode() makes exactly the
+ * bytes (and filter mask) that HDF5's own pipeline would accept from H5Dwrite_chunk, decode() takes what
+ * H5Dread_chunk would give. Sources: the HDF5 filter registry and each filter's published format. May
+ * include: base, os, model.
  *
- * Thread-safety: a pipeline is immutable after it is built and may be shared; a scratch belongs to one thread at a time. */
+ * Thread-safety: a pipeline is immutable after it is built and may be shared; a scratch belongs to one thread
+ * at a time. */
 #ifndef ESK_CODEC_H
 #define ESK_CODEC_H
 
@@ -38,7 +40,7 @@ typedef struct esk_filter {
 typedef struct esk_pipeline {
 	uint32_t count;
 	uint32_t element_bytes;
-	uint64_t chunk_bytes; /* of a decoded chunk */
+	uint64_t chunk_bytes;                /* of a decoded chunk */
 	esk_filter filters[ESK_MAX_FILTERS]; /* in the order of encoding */
 } esk_pipeline;
 
@@ -48,13 +50,14 @@ typedef struct esk_span {
 	size_t size_bytes;
 } esk_span;
 
-/* Builds the pipeline that `spec` (esker/codec.h) means for chunks of `column` with `chunk_rows` rows: the filters with
- * the cd_values that HDF5 (or the plugin's set_local) would have stored. Errors as esk_codec_check; ESK_EUNSUPPORTED
- * where the codec cannot take the dtype (szip and 16-byte elements, …). */
-esk_status esk_pipeline_build(
-	const char *spec, const esk_column *column, uint64_t chunk_rows, esk_pipeline *ret_pipeline, esk_error *err);
+/* Builds the pipeline that `spec` (esker/codec.h) means for chunks of `column` with `chunk_rows` rows: the
+ * filters with the cd_values that HDF5 (or the plugin's set_local) would have stored. Errors as
+ * esk_codec_check; ESK_EUNSUPPORTED where the codec cannot take the dtype (szip and 16-byte elements, …). */
+esk_status esk_pipeline_build(const char *spec, const esk_column *column, uint64_t chunk_rows,
+	esk_pipeline *ret_pipeline, esk_error *err);
 
-/* Checks a pipeline that was read from a file: every filter known, values in bounds. ESK_EUNSUPPORTED names the filter. */
+/* Checks a pipeline that was read from a file: every filter known, values in bounds. ESK_EUNSUPPORTED names
+ * the filter. */
 esk_status esk_pipeline_check(const esk_pipeline *pipeline, esk_error *err);
 
 /* The spec text that means this pipeline ("gzip:1+shuffle"), for display; returns the length. */
@@ -68,21 +71,22 @@ void esk_scratch_destroy(esk_scratch *scratch);
 /* Room that esk_pipeline_encode needs at most. */
 size_t esk_pipeline_bound(const esk_pipeline *pipeline);
 
-/* Encodes one chunk whose bytes are the spans one after the other and then zeros up to chunk_bytes. No copy of the spans
- * is made where the codec streams (deflate level 1 without shuffle). *ret_filter_mask has bit i set when filter i was
- * left out because the chunk did not shrink; then the bytes are those before that filter. `out` holds out_bytes >=
- * esk_pipeline_bound. */
+/* Encodes one chunk whose bytes are the spans one after the other and then zeros up to chunk_bytes. No copy
+ * of the spans is made where the codec streams (deflate level 1 without shuffle). *ret_filter_mask has bit i
+ * set when filter i was left out because the chunk did not shrink; then the bytes are those before that
+ * filter. `out` holds out_bytes >= esk_pipeline_bound. */
 esk_status esk_pipeline_encode(const esk_pipeline *pipeline, esk_scratch *scratch, const esk_span *spans,
-	size_t span_count, void *out, size_t out_bytes, size_t *ret_size, uint32_t *ret_filter_mask, esk_error *err);
+	size_t span_count, void *out, size_t out_bytes, size_t *ret_size, uint32_t *ret_filter_mask,
+	esk_error *err);
 
-/* Decodes the first `want_bytes` bytes of a chunk (chunk_bytes for all) into `out`, which has room for exactly
- * want_bytes. Streaming codecs stop there; checksums are checked when everything is decoded. Every length in `data` is
- * checked: hostile bytes give ESK_ECORRUPT, never a read or write out of bounds. */
+/* Decodes the first `want_bytes` bytes of a chunk (chunk_bytes for all) into `out`, which has room for
+ * exactly want_bytes. Streaming codecs stop there; checksums are checked when everything is decoded. Every
+ * length in `data` is checked: hostile bytes give ESK_ECORRUPT, never a read or write out of bounds. */
 esk_status esk_pipeline_decode(const esk_pipeline *pipeline, esk_scratch *scratch, uint32_t filter_mask,
 	const void *data, size_t size, void *out, size_t want_bytes, esk_error *err);
 
-/* The same where `out` has room for out_bytes, and bytes behind want_bytes may be overwritten: with ESK_DECODE_SLACK of
- * them, beginnings of deflated chunks come in 0.6 of the time. */
+/* The same where `out` has room for out_bytes, and bytes behind want_bytes may be overwritten: with
+ * ESK_DECODE_SLACK of them, beginnings of deflated chunks come in 0.6 of the time. */
 #define ESK_DECODE_SLACK 1024u
 esk_status esk_pipeline_decode_roomy(const esk_pipeline *pipeline, esk_scratch *scratch, uint32_t filter_mask,
 	const void *data, size_t size, void *out, size_t out_bytes, size_t want_bytes, esk_error *err);

@@ -1,8 +1,9 @@
-/* A pool of worker threads, each with its own codec scratch. Jobs are the caller's memory (intrusive), so that nothing is
- * allocated while recording. May include: base, os, codec.h.
+/* A pool of worker threads, each with its own codec scratch. Jobs are the caller's memory (intrusive), so
+ * that nothing is allocated while recording. May include: base, os, codec.h.
  *
- * A pool belongs to the process that made it: after fork, a child's first submission starts threads of its own,
- * and jobs that were queued or running at the fork are the parent's alone (a wait for them returns at once). */
+ * A pool belongs to the process that made it: after fork, a child's first submission starts threads of its
+ * own, and jobs that were queued or running at the fork are the parent's alone (a wait for them returns at
+ * once). */
 #ifndef ESK_POOL_H
 #define ESK_POOL_H
 
@@ -13,16 +14,18 @@ typedef struct esk_job esk_job;
 typedef struct esk_batch esk_batch;
 
 struct esk_job {
-	void (*run)(esk_job *job, esk_scratch *scratch); /* in a worker, or in a thread that waits for the batch */
-	esk_batch *batch;                                /* set by submit */
-	esk_job *next;                                   /* the pool's while queued */
+	void (*run)(esk_job *job,
+		esk_scratch *scratch); /* in a worker, or in a thread that waits for the batch */
+	esk_batch *batch;              /* set by submit */
+	esk_job *next;                 /* the pool's while queued */
 };
 
 /* Jobs that are waited for together. Zero-initialise with esk_batch_init before use. */
 struct esk_batch {
 	esk_pool *pool;
 	uint64_t pending;    /* under the pool's lock */
-	uint32_t generation; /* the pool's when the jobs were submitted: tells a parent's jobs in a forked child */
+	uint32_t generation; /* the pool's when the jobs were submitted: tells a parent's jobs in a forked
+				child */
 };
 
 /* `threads` 0: one per core. `queue_jobs`: submissions beyond wait. Safe from any thread. */
@@ -31,10 +34,12 @@ void esk_pool_destroy(esk_pool *pool); /* after all batches are done; NULL is al
 uint32_t esk_pool_threads(const esk_pool *pool);
 
 void esk_batch_init(esk_batch *batch, esk_pool *pool);
-/* Queues `job`. With the queue full, the caller runs one queued job itself rather than sleeping. When run returns the job's
- * memory is the caller's again (once the batch's wait returned, or as the job itself tells). */
+/* Queues `job`. With the queue full, the caller runs one queued job itself rather than sleeping. When run
+ * returns the job's memory is the caller's again (once the batch's wait returned, or as the job itself
+ * tells). */
 void esk_batch_submit(esk_batch *batch, esk_job *job);
-/* Runs queued jobs (of this batch) in the calling thread until none is left, then waits for those in other threads. */
+/* Runs queued jobs (of this batch) in the calling thread until none is left, then waits for those in other
+ * threads. */
 void esk_batch_wait(esk_batch *batch);
 
 #endif

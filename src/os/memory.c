@@ -124,7 +124,8 @@ static void watch_forks(void)
 uint64_t esk_os_fork_count(void)
 {
 	pthread_once(&fork_once, watch_forks);
-	return atomic_load_explicit(&fork_count, memory_order_relaxed); /* written by this thread's own fork */
+	return atomic_load_explicit(
+		&fork_count, memory_order_relaxed); /* written by this thread's own fork */
 }
 
 uint64_t esk_os_free_bytes(const char *directory)

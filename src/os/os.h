@@ -77,8 +77,8 @@ static inline bool esk_os_process_alive(int64_t pid, uint64_t start)
 	uint64_t now = esk_os_process_start(pid);
 	return now != 0 && (start == 0 || now == start);
 }
-/* How often this process is the child of a fork since the first call: handles keep it to know that they are inherited. One
- * load; getpid would be a system call. */
+/* How often this process is the child of a fork since the first call: handles keep it to know that they are
+ * inherited. One load; getpid would be a system call. */
 uint64_t esk_os_fork_count(void);
 uint64_t esk_os_free_bytes(const char *directory);
 uint32_t esk_os_cores(void);

@@ -67,7 +67,9 @@ class Harness:
 
     def acks(self, run: str) -> tuple[int, int]:
         path = self.directory / f"{run}.acks"
-        return struct.unpack("QQ", path.read_bytes()) if path.exists() and path.stat().st_size == 16 else (0, 0)
+        return (
+            struct.unpack("QQ", path.read_bytes()) if path.exists() and path.stat().st_size == 16 else (0, 0)
+        )
 
     def start(self, *arguments: str) -> subprocess.Popen:
         environment = dict(os.environ, **({"CRASH_VERBOSE": "1"} if self.verbose else {}))
@@ -109,7 +111,13 @@ class Harness:
                 continue
             try:
                 with h5py.File(path) as file:
-                    found.append((int(file.attrs["esker_segment"][0]), int(file["/"].attrs.get("esker_stream", [0, 0])[1]), path))
+                    found.append(
+                        (
+                            int(file.attrs["esker_segment"][0]),
+                            int(file["/"].attrs.get("esker_stream", [0, 0])[1]),
+                            path,
+                        )
+                    )
             except OSError as error:
                 self.unreadable += 1
                 raise Fault(f"{path} is not readable with stock h5py after recovery: {error}") from error
@@ -128,7 +136,9 @@ class Harness:
             ids = file["id"][done:]
             if not np.array_equal(ids, expected):
                 self.duplicated += int(len(ids) - len(np.unique(ids)))
-                raise Fault(f"{path}: ids are not {first + done}..{first + rows}: {ids[ids != expected][:10]}")
+                raise Fault(
+                    f"{path}: ids are not {first + done}..{first + rows}: {ids[ids != expected][:10]}"
+                )
             if not np.array_equal(file["frame"][done:], expected_frames(expected)):
                 raise Fault(f"{path}: frames of rows {first + done}.. differ from what was recorded")
             if not np.array_equal(file["frame_valid"][done:], expected % 5 != 4):
@@ -150,7 +160,9 @@ class Harness:
             total += self.check_segment(path, first)
         if total < max(appended, committed):
             self.lost += max(appended, committed) - total
-            raise Fault(f"run {run}: {appended} rows were acknowledged ({committed} committed), {total} are there")
+            raise Fault(
+                f"run {run}: {appended} rows were acknowledged ({committed} committed), {total} are there"
+            )
         if total > appended + 17:
             raise Fault(f"run {run}: {appended} rows were acknowledged, {total} are there")
         return total
@@ -195,7 +207,9 @@ def main() -> int:
             counts[what] = counts.get(what, 0) + 1
             if kill % 20 == 0 or kill == arguments.kills:
                 rows = sum(harness.check_run(run) for run in harness.runs)
-                print(f"crash: {kill} kills, {rows} rows intact, {time.monotonic() - started:.0f} s", flush=True)
+                print(
+                    f"crash: {kill} kills, {rows} rows intact, {time.monotonic() - started:.0f} s", flush=True
+                )
     except Fault as fault:
         print(f"crash: FAULT after {sum(counts.values())} rounds (seed {arguments.seed}): {fault}")
         print(f"crash: the store is kept in {directory}")

@@ -475,6 +475,54 @@ static void strings_come_back_and_missing_ones_are_empty(void **unused)
 	close_file(reader);
 }
 
+/* ---- beginnings of chunks ---- */
+
+static void beginnings_of_chunks_equal_those_of_the_whole(void **unused)
+{
+	(void)unused;
+	esk_error err;
+	esk_scratch *scratch = esk_scratch_create();
+	const char *codecs[] = {"gzip:1", "gzip:6", "gzip:9", "gzip:1+fletcher32"};
+	for (int round = 0; round < 60; round++) {
+		esk_column column = {.name = "x", .dtype = {ESK_U8, 1}};
+		uint64_t bytes = 1 + draw(round % 2 ? 200000 : 5000);
+		esk_pipeline pipeline;
+		ok(esk_pipeline_build(codecs[round % 4], &column, bytes, &pipeline, &err), &err);
+		unsigned char *data = calloc(1, bytes);
+		unsigned char *packed = malloc(esk_pipeline_bound(&pipeline));
+		if (round % 5)
+			fill_random(data, bytes);
+		size_t size;
+		uint32_t mask;
+		ok(esk_pipeline_encode(&pipeline, scratch, &(esk_span){data, bytes}, 1, packed,
+			   esk_pipeline_bound(&pipeline), &size, &mask, &err),
+			&err);
+		for (int i = 0; i < 20; i++) {
+			uint64_t want = draw(bytes + 1),
+				 room = esk_min_u64(bytes, want + draw(2 * ESK_DECODE_SLACK));
+			unsigned char *exact = malloc(room + 1);
+			memset(exact, 0xee, room + 1);
+			ok(esk_pipeline_decode_roomy(
+				   &pipeline, scratch, mask, packed, size, exact, room, want, &err),
+				&err);
+			assert_memory_equal(exact, data, want);
+			assert_int_equal(exact[room], 0xee);
+			/* Damage: whatever it says, it stays within its room. */
+			unsigned char *damaged = malloc(size);
+			memcpy(damaged, packed, size);
+			damaged[draw(size)] ^= (unsigned char)(1 + draw(255));
+			esk_pipeline_decode_roomy(
+				&pipeline, scratch, mask, damaged, draw(size + 1), exact, room, want, &err);
+			assert_int_equal(exact[room], 0xee);
+			free(damaged);
+			free(exact);
+		}
+		free(packed);
+		free(data);
+	}
+	esk_scratch_destroy(scratch);
+}
+
 /* ---- many threads on one handle ---- */
 
 enum { SHARED_ROWS = 600, SHARED_ROW_BYTES = 2000 };
@@ -750,6 +798,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(chunks_beyond_the_end_are_corruption),
 		cmocka_unit_test(bools_come_out_as_zero_or_one),
 		cmocka_unit_test(strings_come_back_and_missing_ones_are_empty),
+		cmocka_unit_test(beginnings_of_chunks_equal_those_of_the_whole),
 		cmocka_unit_test(threads_share_a_reader),
 		cmocka_unit_test(a_writer_reads_what_it_has_not_committed_yet),
 		cmocka_unit_test(a_stale_reader_serves_whole_chunks_and_refuses_the_last),
