@@ -1,9 +1,11 @@
-/* Commits: the drain thread freezes, the committer makes durable, tells the sink and gives the ring back.
+/* Commits: the drain thread freezes, the committer makes durable, tells the sink.
  *
  *   drain thread                    committer thread
  *   begin: encode partial chunks,
- *   set extents and state, freeze ─▶ finish: synchronise, journal, apply; sink; release the ring; wake
- * waiters goes on draining meanwhile collect ◀──────────────────────  result
+ *   set extents and state, freeze ─▶ finish: synchronise, journal, apply; sink
+ *   goes on draining meanwhile
+ *   collect: release the ring,  ◀── result
+ *   wake who waits
  *
  * One commit at a time. The snapshot belongs to whoever `commit_in_flight` names. */
 #include "record/internal.h"
@@ -120,43 +122,17 @@ static esk_status tell_sink(esk_recorder *r, esk_error *err)
 	return status;
 }
 
-static void publish_result(esk_recorder *r, esk_status sink_status, const esk_error *sink_error)
-{
-	const esk_commit_snapshot *s = &r->snapshot;
-	pthread_mutex_lock(&r->lock);
-	r->file_bytes = s->file_bytes;
-	r->committed_sequence = s->sequence;
-	r->committed_number = s->number;
-	r->committed_segment = s->segment;
-	r->committed_ns = s->time_ns;
-	r->commit_duration_ns = esk_monotonic_ns() - s->started_ns;
-	for (uint32_t i = 0; i < s->stream_count; i++)
-		r->streams[i]->committed_rows = s->stream_rows[i];
-	if (sink_status == ESK_OK) {
-		r->served_requests = esk_max_u64(r->served_requests, s->request);
-		r->last_status = ESK_OK;
-	} else {
-		r->last_status = sink_status;
-		r->last_error = *sink_error;
-		r->failures++;
-	}
-	pthread_cond_broadcast(&r->changed);
-	pthread_mutex_unlock(&r->lock);
-}
-
 esk_status esk_commit_finish(esk_recorder *r, esk_error *err)
 {
-	esk_error sink_error = {0};
 	esk_status status = esk_h5_commit_finish(r->file, NULL, err);
 	if (status != ESK_OK)
 		return status;
-	esk_status sink_status = tell_sink(r, &sink_error);
-	r->commit_sink_failed = sink_status != ESK_OK;
-	if (sink_status != ESK_OK)
+	r->sink_error = (esk_error){0};
+	r->sink_status = tell_sink(r, &r->sink_error);
+	if (r->sink_status != ESK_OK)
 		esk_log(&r->logger, ESK_LOG_WARNING,
 			"run \"%s\": committed, but the catalogue could not be told: %s", r->name,
-			sink_error.message);
-	publish_result(r, sink_status, &sink_error);
+			r->sink_error.message);
 	return ESK_OK;
 }
 
@@ -183,21 +159,48 @@ void *esk_committer_main(void *arg)
 	return NULL;
 }
 
-/* What follows a finished commit in the drain thread. */
+/* Tells those who wait. */
+static void publish_result(esk_recorder *r)
+{
+	const esk_commit_snapshot *s = &r->snapshot;
+	pthread_mutex_lock(&r->lock);
+	r->file_bytes = s->file_bytes;
+	r->committed_sequence = s->sequence;
+	r->committed_number = s->number;
+	r->committed_segment = s->segment;
+	r->committed_ns = s->time_ns;
+	r->commit_duration_ns = esk_monotonic_ns() - s->started_ns;
+	for (uint32_t i = 0; i < s->stream_count; i++)
+		r->streams[i]->committed_rows = s->stream_rows[i];
+	if (r->sink_status == ESK_OK) {
+		r->served_requests = esk_max_u64(r->served_requests, s->request);
+		r->last_status = ESK_OK;
+	} else {
+		r->last_status = r->sink_status;
+		r->last_error = r->sink_error;
+		r->failures++;
+	}
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* What follows a finished commit in the drain thread, whose the ring's cursor is: there is room in the ring
+ * again before anybody learns of the commit. */
 static void settle(esk_recorder *r)
 {
 	const esk_commit_snapshot *s = &r->snapshot;
 	r->head.commit = s->number;
 	r->head.sequence = s->sequence;
 	r->released_position = s->position;
-	esk_ring_release(r->ring, s->position); /* here: the ring's cursor is the drain thread's */
-	r->sink_pending = r->commit_sink_failed;
-	if (r->sink_pending)
-		return;
-	r->sealed_name[0] = '\0';
-	if (s->gap_count > 0) /* without gaps there is no array */
+	esk_ring_release(r->ring, s->position);
+	r->sink_pending = r->sink_status != ESK_OK;
+	if (!r->sink_pending)
+		r->sealed_name[0] = '\0';
+	if (!r->sink_pending && s->gap_count > 0) {
 		memmove(r->gaps, r->gaps + s->gap_count, (r->gap_count - s->gap_count) * sizeof *r->gaps);
-	r->gap_count -= s->gap_count;
+		r->gap_count -= s->gap_count;
+	}
+	publish_result(r);
 }
 
 esk_status esk_commit_collect(esk_recorder *r, bool wait, esk_error *err)

@@ -220,7 +220,8 @@ struct esk_recorder {
 	bool commit_returned;  /* result is there for the drain thread */
 	esk_status commit_status;
 	esk_error commit_error;
-	bool commit_sink_failed;
+	esk_status sink_status; /* of the commit that returned */
+	esk_error sink_error;
 	esk_commit_snapshot snapshot;
 	uint64_t requests;           /* for a commit, counted */
 	uint64_t requested_position; /* head of the ring at the last of them */
@@ -302,8 +303,8 @@ esk_status esk_segment_write_gaps(esk_recorder *r, esk_error *err);
 
 /* commit.c */
 esk_status esk_commit_begin(esk_recorder *r, bool finished, esk_error *err); /* drain thread */
-esk_status esk_commit_finish(esk_recorder *r, esk_error *err); /* either: durable, sink, release */
-esk_status esk_commit_now(esk_recorder *r, bool finished, esk_error *err); /* drain thread: both halves */
+esk_status esk_commit_finish(esk_recorder *r, esk_error *err);               /* either: durable, sink */
+esk_status esk_commit_now(esk_recorder *r, bool finished, esk_error *err);   /* drain thread: both halves */
 /* Takes the committer's result, if there is one; `wait`: waits for a commit in flight. */
 esk_status esk_commit_collect(esk_recorder *r, bool wait, esk_error *err);
 void *esk_committer_main(void *arg);

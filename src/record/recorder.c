@@ -415,7 +415,7 @@ esk_status esk_recorder_open(const esk_recorder_options *options, esk_recorder *
 	r->head.ring_id = r->ring_id;
 	r->head.sequence = 0;
 	status = esk_commit_now(r, false, err); /* L3 */
-	if (status == ESK_OK && r->commit_sink_failed) {
+	if (status == ESK_OK && r->sink_pending) {
 		if (err != NULL)
 			*err = r->last_error;
 		status = r->last_status;

@@ -282,7 +282,7 @@ static void threads_append_to_streams_at_once(void **state)
 			fail_msg("%s", (char *)why);
 	}
 	place_run_close(run);
-	assert_true(place_files(&p) > 1);
+	assert_true(count < 400 || place_files(&p) > 1);
 	esk_reader *reader = place_reader(&p, "run");
 	for (uint64_t t = 0; t < 2 * THREADS; t++) {
 		const char *name = t < THREADS ? "one" : "two";
