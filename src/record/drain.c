@@ -243,6 +243,28 @@ void esk_drain_fail(esk_recorder *r, esk_status status, const esk_error *error)
 			error->message);
 }
 
+/* After a rewind the ring tells again what was lost behind the last commit; what was lost before it is in the
+ * file already, and at most the sink has to be told. */
+static void forget_later_gaps(esk_recorder *r)
+{
+	size_t kept = 0;
+	uint64_t records = 0, bytes = 0;
+	for (size_t i = 0; i < r->gap_count; i++) {
+		if (r->gaps[i].first_sequence <= r->head.sequence) {
+			r->gaps[kept++] = r->gaps[i];
+		} else {
+			records += r->gaps[i].records;
+			bytes += r->gaps[i].bytes;
+		}
+	}
+	r->gap_count = kept;
+	r->gaps_unwritten = 0;
+	pthread_mutex_lock(&r->lock);
+	r->lost_records -= records;
+	r->lost_bytes -= bytes;
+	pthread_mutex_unlock(&r->lock);
+}
+
 /* Opens the segment again at its last commit and goes back to there in the ring. */
 static esk_status try_again(esk_recorder *r, esk_error *err)
 {
@@ -252,7 +274,7 @@ static esk_status try_again(esk_recorder *r, esk_error *err)
 	esk_ring_rewind(r->ring);
 	r->drained_position = r->released_position;
 	r->drained_sequence = r->head.sequence;
-	r->gaps_unwritten = r->gap_count;
+	forget_later_gaps(r);
 	r->metadata_dirty = true; /* a failed commit may have had it */
 	if (r->head.ring_id != r->ring_id)
 		return esk_fail(

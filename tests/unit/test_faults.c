@@ -270,6 +270,69 @@ static void a_commit_whose_synchronisation_failed_is_not_acknowledged(void **sta
 	rig_end(&g);
 }
 
+/* Rows are overwritten while nothing can be written, and the segment is opened again and again meanwhile. */
+static void what_is_overwritten_on_a_full_disk_is_counted_once(void **state)
+{
+	rig g;
+	esk_store *store;
+	esk_run *run;
+	esk_stream *stream;
+	esk_error err = {0};
+	esk_run_options options = run_options();
+	options.policy = ESK_OVERWRITE;
+	options.segment_bytes = 0;
+	rig_begin(&g, *state, test_seed());
+	begin_recording(&g, &store, &run, &stream, &options);
+	for (int round = 0; round < 6; round++) {
+		for (int i = 0; i < 60; i++, g.appended++) {
+			assert_ok(recording_append(stream, g.appended, SALT, NULL, &err), &err);
+			if (i % 20 == 7)
+				esk_fault_set_space(g.fault, 2000 * (uint64_t)round);
+			if (i % 6 == 5)
+				esk_run_commit(run, NULL, &err);
+		}
+		esk_fault_set_space(g.fault, UINT64_MAX);
+		persist(&g, esk_run_commit(run, NULL, &why_));
+	}
+	esk_run_stats stats = {.struct_size = sizeof stats};
+	assert_ok(esk_run_get_stats(run, &stats, &err), &err);
+	assert_ok(esk_run_close(run, &err), &err);
+	esk_reader *reader;
+	assert_ok(esk_reader_open(store, "run", &reader, &err), &err);
+	uint64_t rows = recording_rows(reader, "/");
+	int64_t *ids = malloc((rows + 1) * sizeof *ids);
+	assert_ok(
+		esk_dataset_read(recording_find(reader, "/", "id"), 0, (int64_t)rows, 1, ids, rows * 8, &err),
+		&err);
+	for (uint64_t i = 1; i < rows; i++)
+		assert_true(ids[i] > ids[i - 1]);
+	free(ids);
+	esk_reader_close(reader);
+	esk_query *query;
+	bool found = false;
+	assert_ok(esk_query_open(store, "SELECT CAST(total(records) AS INTEGER) FROM gaps", &query, &err),
+		&err);
+	assert_ok(esk_query_step(query, &found, &err), &err);
+	uint64_t lost = (uint64_t)esk_query_value(query, 0).integer;
+	esk_query_close(query);
+	esk_index_file *files;
+	size_t files_count;
+	uint64_t in_file = 0;
+	assert_ok(esk_index_scan(&g.os, g.store, "run", &files, &files_count, &err), &err);
+	assert_int_equal(files_count, 1);
+	for (size_t i = 0; i < files[0].gap_count; i++)
+		in_file += files[0].gaps[i].records;
+	esk_index_free(files, files_count);
+	assert_int_equal(in_file, lost);
+	if (rows + lost != g.appended || stats.lost_records != lost)
+		fail_msg("%llu rows and %llu lost records (%llu in the statistics) of %llu",
+			(unsigned long long)rows, (unsigned long long)lost,
+			(unsigned long long)stats.lost_records, (unsigned long long)g.appended);
+	assert_true(lost > 0);
+	assert_ok(esk_store_close(store, &err), &err);
+	rig_end(&g);
+}
+
 static void short_reads_writes_and_interrupts_do_no_harm(void **state)
 {
 	rig g;
@@ -291,6 +354,8 @@ int main(int argc, char **argv)
 			test_dir_make, test_dir_remove),
 		cmocka_unit_test_setup_teardown(a_commit_whose_synchronisation_failed_is_not_acknowledged,
 			test_dir_make, test_dir_remove),
+		cmocka_unit_test_setup_teardown(
+			what_is_overwritten_on_a_full_disk_is_counted_once, test_dir_make, test_dir_remove),
 		cmocka_unit_test_setup_teardown(
 			short_reads_writes_and_interrupts_do_no_harm, test_dir_make, test_dir_remove),
 		cmocka_unit_test_setup_teardown(
