@@ -8,6 +8,7 @@
  *     bench_esker limit COLUMNS DATA                         what copying and the codec alone take per row on
  * one core */
 #include "codec/codec.h"
+#include "h5/h5.h"
 #include <esker/esker.h>
 
 #include <fcntl.h>
@@ -343,6 +344,102 @@ static int limit(const char *spec, const char *path, uint64_t rows)
 	return 0;
 }
 
+/* ---- the limit of reading: the same chunks, in memory already, decoded by all cores into a buffer of the
+ * same size ---- */
+
+typedef struct decode_share {
+	const esk_pipeline *pipeline;
+	void **chunks;
+	size_t *sizes;
+	uint32_t *masks;
+	uint64_t first;
+	uint64_t stop;
+	unsigned char *out;
+	bool fill; /* only writes the buffer: what the memory alone takes */
+	pthread_barrier_t *barrier;
+} decode_share;
+
+static void *decode_chunks(void *arg)
+{
+	const decode_share *s = arg;
+	esk_scratch *scratch = esk_scratch_create();
+	uint64_t bytes = s->pipeline->chunk_bytes;
+	pthread_barrier_wait(s->barrier);
+	for (uint64_t k = s->first; k < s->stop; k++) {
+		esk_error err = {0};
+		if (s->fill)
+			memset(s->out + k * bytes, (int)k, bytes);
+		else
+			check(esk_pipeline_decode(s->pipeline, scratch, s->masks[k], s->chunks[k],
+				      s->sizes[k], s->out + k * bytes, bytes, &err),
+				&err, "decode");
+	}
+	esk_scratch_destroy(scratch);
+	return NULL;
+}
+
+static double decode_all(decode_share *whole, uint64_t chunks, uint32_t cores)
+{
+	double times[9];
+	pthread_t threads[64];
+	decode_share shares[64];
+	for (int pass = 0; pass < 9 + WARM_UP; pass++) {
+		pthread_barrier_t barrier;
+		pthread_barrier_init(&barrier, NULL, cores + 1);
+		for (uint32_t i = 0; i < cores; i++) {
+			shares[i] = *whole;
+			shares[i].first = chunks * i / cores;
+			shares[i].stop = chunks * (i + 1) / cores;
+			shares[i].barrier = &barrier;
+			pthread_create(&threads[i], NULL, decode_chunks, &shares[i]);
+		}
+		pthread_barrier_wait(&barrier);
+		uint64_t start = esk_monotonic_ns();
+		for (uint32_t i = 0; i < cores; i++)
+			pthread_join(threads[i], NULL);
+		if (pass >= WARM_UP)
+			times[pass - WARM_UP] = seconds_since(start);
+		pthread_barrier_destroy(&barrier);
+	}
+	qsort(times, 9, sizeof *times, compare_double);
+	return times[4];
+}
+
+static int decode_limit(const char *path, const char *name, uint64_t rows)
+{
+	esk_error err = {0};
+	esk_h5 *file;
+	esk_h5_dataset *dataset;
+	uint32_t cores = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+	check(esk_h5_open_read(esk_os_posix(), path, &file, &err), &err, "open");
+	check(esk_h5_dataset_open(file, name, &dataset, &err), &err, "dataset");
+	const esk_h5_info *info = esk_h5_dataset_info(dataset);
+	uint64_t chunks = rows / info->chunk_shape[0];
+	decode_share whole = {.pipeline = &info->pipeline,
+		.chunks = calloc(chunks, sizeof(void *)),
+		.sizes = calloc(chunks, sizeof(size_t)),
+		.masks = calloc(chunks, sizeof(uint32_t)),
+		.out = malloc(chunks * info->pipeline.chunk_bytes)};
+	for (uint64_t k = 0; k < chunks; k++)
+		check(esk_h5_read_raw_chunk(
+			      dataset, k, &whole.chunks[k], &whole.sizes[k], &whole.masks[k], &err),
+			&err, "chunk");
+	memset(whole.out, 1, chunks * info->pipeline.chunk_bytes);
+	cores = cores < 64 ? cores : 64;
+	double decoded = decode_all(&whole, chunks, cores);
+	whole.fill = true;
+	printf("{\"decode alone\": %.6f, \"memset alone\": %.6f}\n", decoded,
+		decode_all(&whole, chunks, cores));
+	for (uint64_t k = 0; k < chunks; k++)
+		free(whole.chunks[k]);
+	free(whole.chunks);
+	free(whole.sizes);
+	free(whole.masks);
+	free(whole.out);
+	esk_h5_close(file, NULL);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -359,6 +456,8 @@ int main(int argc, char **argv)
 		return read_random(argv[2], argv[3], argv[4], strtoull(argv[5], NULL, 10));
 	if (strcmp(mode, "limit") == 0 && argc == 5)
 		return limit(argv[2], argv[3], strtoull(argv[4], NULL, 10));
+	if (strcmp(mode, "decode") == 0 && argc == 5)
+		return decode_limit(argv[2], argv[3], strtoull(argv[4], NULL, 10));
 	fprintf(stderr, "usage: see the head of bench/bench_esker.c\n");
 	return 2;
 }

@@ -277,6 +277,8 @@ def test_damage_in_any_byte_of_a_checked_chunk_is_found(tool, tmp_path):
             number = int(rng.integers(5))
             place = places[key][number]
             at = place.byte_offset + int(rng.integers(2, place.size))
+            if key == "gzip" and at == place.byte_offset + place.size - 5:
+                continue  # deflate's last byte ends in bits that mean nothing
             damaged = bytearray(whole)
             damaged[at] ^= 1 << int(rng.integers(8))
             path.write_bytes(damaged)
