@@ -72,7 +72,7 @@ class Bench:
             "h5py none": [],
         }
         limits, rss, size, lzf_size = [], 0.0, 0.0, 0.0
-        for _ in range(self.size(5, 3)):
+        for _ in range(self.size(5, 2)):
             result = self.record(data.STEP_COLUMNS, source, rows)
             figures["esker"].append(result["rows"] / result["seconds"])
             rss = max(rss, result["rss_mb"] - result["data_mb"])
@@ -103,7 +103,7 @@ class Bench:
         rows, peer_rows = self.size(768, 256), self.size(48, 12)
         figures: dict[str, list[float]] = {"esker": [], "h5py gzip-1+shuffle": []}
         limits, rss = [], 0.0
-        for _ in range(self.size(5, 3)):
+        for _ in range(self.size(5, 2)):
             result = self.record(data.CAMERA_COLUMNS, source, rows)
             figures["esker"].append(result["bytes"] / result["seconds"] / 1e6)
             rss = max(rss, result["rss_mb"] - result["data_mb"])
@@ -128,7 +128,7 @@ class Bench:
         rows, peer_rows = self.size(4_000_000, 1_500_000), self.size(40_000, 10_000)
         figures: dict[str, list[float]] = {"esker": [], "h5py, 1,000 rows a write": []}
         rss = 0.0
-        for _ in range(self.size(5, 3)):
+        for _ in range(self.size(5, 2)):
             result = self.run_esker("rows", self.fresh("store"), rows)
             figures["esker"].append(result["rows"] / result["seconds"])
             rss = max(rss, result["rss_mb"])
@@ -160,7 +160,7 @@ class Bench:
         figures: dict[str, list[float]] = {"esker": [], "h5py": []}
         limits: list[dict] = []
         rss = 0.0
-        for _ in range(self.size(5, 3)):
+        for _ in range(self.size(5, 2)):
             result = self.run_esker("range", store, "run", "frames", 1000)
             figures["esker"].append(1e3 * result["seconds"])
             rss = max(rss, result["rss_mb"])
@@ -181,7 +181,7 @@ class Bench:
         store, file, lzf = self.reading_store()
         figures: dict[str, list[float]] = {"esker": [], "h5py, its lzf file": [], "h5py, Esker's file": []}
         tail, rss = [], 0.0
-        for _ in range(self.size(5, 3)):
+        for _ in range(self.size(5, 2)):
             result = self.run_esker("random", store, "run", "frames", 1000)
             figures["esker"].append(result["p50_us"])
             tail.append(result["p99_us"])
@@ -204,9 +204,9 @@ class Bench:
 
     def commit(self) -> dict:
         source = data.atari(self.directory, self.size(2000, 1000))
-        rows = self.size(60_000, 30_000)
+        rows = self.size(60_000, 16_000)
         every, never, ratios = [], [], []
-        for turn in range(self.size(7, 3)):
+        for turn in range(self.size(7, 2)):
             pair = {}
             for interval in (1000, -1) if turn % 2 == 0 else (-1, 1000):
                 result = self.record(data.STEP_COLUMNS, source, rows, interval)
@@ -227,7 +227,7 @@ class Bench:
 
     def memory(self) -> dict:
         source = data.atari(self.directory, 200)
-        few, many = self.size(10_000, 4_000), self.size(100_000, 20_000)
+        few, many = self.size(10_000, 4_000), self.size(100_000, 12_000)
         small = [self.record(data.STEP_COLUMNS, source, few) for _ in range(3)]
         large = [self.record(data.STEP_COLUMNS, source, many) for _ in range(self.size(3, 1))]
         small_mb = statistics.median(one["rss_mb"] - one["data_mb"] for one in small)
