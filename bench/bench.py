@@ -64,7 +64,7 @@ class Bench:
 
     def record_replay(self) -> dict:
         source = data.atari(self.directory, self.size(2000, 1000))
-        rows, peer_rows = self.size(16000, 8000), self.size(2000, 600)
+        rows, peer_rows = self.size(16000, 6000), self.size(2000, 400)
         figures: dict[str, list[float]] = {
             "esker": [],
             "h5py lzf": [],
@@ -100,7 +100,7 @@ class Bench:
 
     def record_camera(self) -> dict:
         source = data.camera(self.directory, 32)
-        rows, peer_rows = self.size(768, 256), self.size(48, 12)
+        rows, peer_rows = self.size(768, 192), self.size(48, 8)
         figures: dict[str, list[float]] = {"esker": [], "h5py gzip-1+shuffle": []}
         limits, rss = [], 0.0
         for _ in range(self.size(5, 2)):
@@ -204,7 +204,7 @@ class Bench:
 
     def commit(self) -> dict:
         source = data.atari(self.directory, self.size(2000, 1000))
-        rows = self.size(60_000, 16_000)
+        rows = self.size(60_000, 10_000)
         every, never, ratios = [], [], []
         for turn in range(self.size(7, 2)):
             pair = {}
