@@ -167,7 +167,6 @@ struct esk_recorder {
 	int lock_fd;
 	esk_ring *ring;
 	uint64_t ring_id;
-	bool recovering; /* replays an old ring; takes no rows */
 
 	/* drain thread (R1) */
 	esk_h5 *file;

@@ -471,7 +471,6 @@ esk_status esk_recorder_recover(const esk_recorder_options *options, bool *ret_r
 	esk_status status = make(options, &r, err);
 	if (status != ESK_OK)
 		return status;
-	r->recovering = true;
 	bool recovered = false;
 	if (!esk_segment_any(
 		    r)) { /* it died before its first segment was complete: nothing was acknowledged */

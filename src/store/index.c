@@ -232,19 +232,8 @@ static esk_status put_file(
 			status = esk_catalog_put_extent(
 				catalog, id, s->stream, file->head.number, s->first_row, s->rows, err);
 	}
-	for (size_t i = 0; i < file->gap_count && status == ESK_OK; i++) {
-		const esk_gap *g = &file->gaps[i];
-		esk_gap_record gap = {.stream = (int64_t)g->stream,
-			.row = g->row,
-			.records = g->records,
-			.rows = g->rows,
-			.bytes = g->bytes,
-			.first_sequence = g->first_sequence,
-			.last_sequence = g->last_sequence,
-			.time_ns = (int64_t)g->time_ns,
-			.cause = g->cause == 0 ? ESK_GAP_OVERWRITTEN : ESK_GAP_DAMAGED};
-		status = esk_catalog_put_gap(catalog, id, &gap, err);
-	}
+	if (status == ESK_OK)
+		status = esk_store_put_gaps(catalog, id, file->gaps, file->gap_count, err);
 	return status;
 }
 

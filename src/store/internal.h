@@ -31,6 +31,10 @@ struct esk_store {
 	esk_reader *readers[ESK_RESOLVE_READERS]; /* most recently used first */
 };
 
+/* Puts gaps, as a segment keeps them, into the catalogue. */
+esk_status esk_store_put_gaps(
+	esk_catalog *catalog, int64_t id, const esk_gap *gaps, size_t count, esk_error *err);
+
 /* ESK_OK if `json` is an object. */
 esk_status esk_metadata_check(const char *json, esk_error *err);
 

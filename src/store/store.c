@@ -268,7 +268,7 @@ static esk_status put_streams(
 	return status;
 }
 
-static esk_status put_gaps(
+esk_status esk_store_put_gaps(
 	esk_catalog *catalog, int64_t id, const esk_gap *gaps, size_t count, esk_error *err)
 {
 	esk_status status = ESK_OK;
@@ -311,7 +311,7 @@ static esk_status put_commit(
 	if (status == ESK_OK)
 		status = put_streams(catalog, run, state, err);
 	if (status == ESK_OK)
-		status = put_gaps(catalog, run->id, state->gaps, state->gap_count, err);
+		status = esk_store_put_gaps(catalog, run->id, state->gaps, state->gap_count, err);
 	return status;
 }
 
