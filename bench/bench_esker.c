@@ -113,15 +113,17 @@ static int record(const char *dir, const char *spec, const char *path, uint64_t 
 	double appended = seconds_since(start);
 	esk_run_stats stats = {.struct_size = sizeof stats};
 	check(esk_run_commit(run, NULL, &err), &err, "commit");
+	double committed = seconds_since(start);
 	esk_run_get_stats(run, &stats, NULL);
 	check(esk_run_close(run, &err), &err, "close");
 	double closed = seconds_since(start);
 	check(esk_store_close(store, &err), &err, "close");
-	printf("{\"rows\": %llu, \"bytes\": %llu, \"append_seconds\": %.6f, \"seconds\": %.6f, "
+	printf("{\"rows\": %llu, \"bytes\": %llu, \"append_seconds\": %.6f, \"commit_seconds\": %.6f, "
+	       "\"seconds\": %.6f, "
 	       "\"file_bytes\": %llu, "
 	       "\"commits\": %llu, \"ring_mb\": %.1f, \"rss_mb\": %.1f, \"data_mb\": %.1f}\n",
-		(unsigned long long)rows, (unsigned long long)(rows * t.row_bytes), appended, closed,
-		(unsigned long long)stats.file_bytes, (unsigned long long)stats.commits,
+		(unsigned long long)rows, (unsigned long long)(rows * t.row_bytes), appended, committed,
+		closed, (unsigned long long)stats.file_bytes, (unsigned long long)stats.commits,
 		(double)stats.ring_bytes / 1048576.0, rss_mb(), (double)(t.rows * t.row_bytes) / 1048576.0);
 	return 0;
 }

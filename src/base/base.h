@@ -64,6 +64,12 @@ void esk_time_format_stamp(int64_t time_ns, char ret_text[ESK_TIME_TEXT_BYTES]);
  * ---- */
 uint32_t esk_crc32c(uint32_t crc, const void *data, size_t size_bytes);
 
+/* memcpy for bytes that will not be touched again soon: on x86-64 the stores stream past the caches, which
+ * saves reading every line before it is overwritten (1.5 times the speed of memcpy between buffers that no
+ * cache holds, and what the caches hold stays there). Complete, and ordered before later stores, when it
+ * returns. */
+void esk_copy_past_cache(void *to, const void *from, size_t size_bytes);
+
 /* 64 random bits from the operating system. */
 uint64_t esk_random_u64(void);
 

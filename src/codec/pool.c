@@ -36,7 +36,7 @@ typedef struct scratch_list {
 struct esk_pool {
 	pthread_mutex_t lock;
 	pthread_cond_t work; /* a job was queued, or the pool is closing: workers wait here */
-	pthread_cond_t done; /* a batch ended: those who wait for one wait here */
+	pthread_cond_t done; /* a batch fell to what its waiter wants: those who wait for one wait here */
 	pthread_cond_t room; /* a job left the queue: submitters that cannot help wait here */
 	esk_job *first;
 	esk_job *last;
@@ -139,7 +139,7 @@ static void job_run(esk_pool *pool, esk_job *job, esk_scratch *scratch)
 	pthread_mutex_unlock(&pool->lock);
 	job->run(job, scratch);
 	pthread_mutex_lock(&pool->lock);
-	if (--batch->pending == 0 && pool->done_sleepers > 0)
+	if (--batch->pending <= batch->wanted && pool->done_sleepers > 0)
 		pthread_cond_broadcast(&pool->done);
 }
 
@@ -354,13 +354,30 @@ void esk_batch_submit(esk_batch *batch, esk_job *job)
 	pthread_mutex_unlock(&pool->lock);
 }
 
-void esk_batch_wait(esk_batch *batch)
+/* Until at most `wanted` jobs are pending. One thread at a time waits for a batch. */
+static void wait_until(esk_batch *batch, uint64_t wanted)
 {
 	esk_pool *pool = batch->pool;
-	pthread_mutex_lock(&pool->lock);
-	batch_renew(batch);
-	while (batch->pending > 0)
+	batch->wanted = wanted;
+	while (batch->pending > wanted)
 		if (!job_help(pool, batch))
 			sleep_on(pool, &pool->done, &pool->done_sleepers);
-	pthread_mutex_unlock(&pool->lock);
+	batch->wanted = 0;
+}
+
+void esk_batch_wait(esk_batch *batch)
+{
+	pthread_mutex_lock(&batch->pool->lock);
+	batch_renew(batch);
+	wait_until(batch, 0);
+	pthread_mutex_unlock(&batch->pool->lock);
+}
+
+void esk_batch_wait_one(esk_batch *batch)
+{
+	pthread_mutex_lock(&batch->pool->lock);
+	batch_renew(batch);
+	if (batch->pending > 0)
+		wait_until(batch, batch->pending - 1);
+	pthread_mutex_unlock(&batch->pool->lock);
 }

@@ -23,7 +23,8 @@ struct esk_job {
 /* Jobs that are waited for together. Zero-initialise with esk_batch_init before use. */
 struct esk_batch {
 	esk_pool *pool;
-	uint64_t pending;    /* under the pool's lock */
+	uint64_t pending;    /* under the pool's lock, as is the next */
+	uint64_t wanted;     /* whoever waits for it is woken when `pending` falls to this */
 	uint32_t generation; /* the pool's when the jobs were submitted: tells a parent's jobs in a forked
 				child */
 };
@@ -41,5 +42,8 @@ void esk_batch_submit(esk_batch *batch, esk_job *job);
 /* Runs queued jobs (of this batch) in the calling thread until none is left, then waits for those in other
  * threads. */
 void esk_batch_wait(esk_batch *batch);
+/* Waits for one job to end, whichever, and runs a queued one itself if there is one; returns at once if none
+ * is pending. */
+void esk_batch_wait_one(esk_batch *batch);
 
 #endif

@@ -36,6 +36,75 @@ void esk_os_unmap(void *address, size_t size)
 		munmap(address, size);
 }
 
+/* ---- unmapping aside ----
+ * The kernel gives back shared pages one by one: 65,536 of them take 50 ms. Nobody has to wait for that but
+ * who wants as much memory again. */
+#define ASIDE_BYTES (32u << 20)
+
+typedef struct mapping {
+	void *address;
+	size_t size;
+} mapping;
+
+static pthread_mutex_t aside_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t aside_done = PTHREAD_COND_INITIALIZER;
+static uint32_t aside_count; /* under aside_lock */
+
+static void *unmap_main(void *arg)
+{
+	mapping *m = arg;
+	munmap(m->address, m->size);
+	free(m);
+	pthread_mutex_lock(&aside_lock);
+	aside_count--;
+	pthread_cond_broadcast(&aside_done);
+	pthread_mutex_unlock(&aside_lock);
+	return NULL;
+}
+
+/* A child has none of its parent's threads; what they were unmapping stays mapped in it. */
+static void forget_aside(void)
+{
+	pthread_mutex_init(&aside_lock, NULL);
+	pthread_cond_init(&aside_done, NULL);
+	aside_count = 0;
+}
+
+void esk_os_unmap_aside(void *address, size_t size)
+{
+	pthread_t thread;
+	esk_os_fork_count(); /* watches for forks from here on */
+	mapping *m = size >= ASIDE_BYTES ? malloc(sizeof *m) : NULL;
+	if (m == NULL) {
+		esk_os_unmap(address, size);
+		return;
+	}
+	*m = (mapping){address, size};
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_mutex_lock(&aside_lock);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	bool started = pthread_create(&thread, NULL, unmap_main, m) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (started) {
+		aside_count++;
+		pthread_detach(thread);
+	}
+	pthread_mutex_unlock(&aside_lock);
+	if (!started) {
+		esk_os_unmap(address, size);
+		free(m);
+	}
+}
+
+void esk_os_unmap_wait(void)
+{
+	pthread_mutex_lock(&aside_lock);
+	while (aside_count > 0)
+		pthread_cond_wait(&aside_done, &aside_lock);
+	pthread_mutex_unlock(&aside_lock);
+}
+
 void esk_os_prefault(void *address, size_t size)
 {
 #if defined(MADV_POPULATE_WRITE)
@@ -114,6 +183,7 @@ static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static void count_fork(void)
 {
 	atomic_fetch_add(&fork_count, 1);
+	forget_aside();
 }
 
 static void watch_forks(void)

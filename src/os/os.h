@@ -62,6 +62,10 @@ bool esk_os_exists(const char *path);
 esk_status esk_os_map(
 	int fd, const char *path, size_t size, bool writable, void **ret_address, esk_error *err);
 void esk_os_unmap(void *address, size_t size);
+/* The same where the caller need not wait: a large mapping is torn down in a thread of its own. */
+void esk_os_unmap_aside(void *address, size_t size);
+/* Waits until everything that was unmapped aside has given its memory back. */
+void esk_os_unmap_wait(void);
 /* Touches every page so that later stores do not fault. */
 void esk_os_prefault(void *address, size_t size);
 /* Reserves the blocks of a file that will be mapped, so that a store into it never raises SIGBUS. */

@@ -241,12 +241,11 @@ static esk_status write_one(esk_chunk *chunk, uint64_t rows, esk_error *err)
 		writer->dataset, chunk->index, chunk->filter_mask, chunk->out, chunk->out_size, err);
 }
 
-esk_status esk_assembler_write_encoded(esk_recorder *r, bool all, esk_error *err)
+/* Writes chunks whose jobs are done, oldest first, while more than `left_bytes` are in flight. */
+static esk_status write_done(esk_recorder *r, uint64_t left_bytes, esk_error *err)
 {
-	if (all && r->encoded_first != NULL)
-		esk_batch_wait(&r->batch);
 	esk_status status = ESK_OK;
-	while (r->encoded_first != NULL &&
+	while (r->inflight_bytes > left_bytes && r->encoded_first != NULL &&
 		atomic_load_explicit(&r->encoded_first->done, memory_order_acquire)) {
 		esk_chunk *chunk = r->encoded_first;
 		r->encoded_first = chunk->next;
@@ -268,6 +267,25 @@ esk_status esk_assembler_write_encoded(esk_recorder *r, bool all, esk_error *err
 	return status;
 }
 
+esk_status esk_assembler_write_encoded(esk_recorder *r, bool all, esk_error *err)
+{
+	if (all && r->encoded_first != NULL)
+		esk_batch_wait(&r->batch);
+	return write_done(r, 0, err);
+}
+
+/* With too much in flight: waits for and writes as much as is too much, and no more, so that the pool always
+ * has jobs while this thread writes. */
+static esk_status keep_bounded(esk_recorder *r, esk_error *err)
+{
+	esk_status status = write_done(r, ESK_INFLIGHT_BYTES, err);
+	while (status == ESK_OK && r->inflight_bytes > ESK_INFLIGHT_BYTES) {
+		esk_batch_wait_one(&r->batch);
+		status = write_done(r, ESK_INFLIGHT_BYTES, err);
+	}
+	return status;
+}
+
 /* ---- taking rows ---- */
 
 static esk_status close_full_chunk(esk_recorder *r, esk_column_writer *writer, esk_error *err)
@@ -284,7 +302,7 @@ static esk_status close_full_chunk(esk_recorder *r, esk_column_writer *writer, e
 		chunk_recycle(r, full);
 		return status;
 	}
-	return esk_assembler_write_encoded(r, r->inflight_bytes > ESK_INFLIGHT_BYTES, err);
+	return keep_bounded(r, err);
 }
 
 esk_status esk_writer_append(
@@ -400,9 +418,7 @@ static esk_status submit_partial(esk_recorder *r, esk_column_writer *writer, esk
 	if (writer->strings || chunk == NULL || chunk->rows == writer->partial_rows)
 		return ESK_OK;
 	esk_status status = submit(r, chunk, err);
-	if (status == ESK_OK && r->inflight_bytes > ESK_INFLIGHT_BYTES)
-		status = esk_assembler_write_encoded(r, true, err);
-	return status;
+	return status == ESK_OK ? keep_bounded(r, err) : status;
 }
 
 esk_status esk_assembler_write_partials(esk_recorder *r, esk_error *err)

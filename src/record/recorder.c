@@ -144,6 +144,7 @@ static esk_status make_ring(esk_recorder *r, esk_error *err)
 	char spool[ESK_PATH_BYTES], real[ESK_PATH_BYTES];
 	r->ring_id = esk_random_u64() | 1;
 	esk_status status = ESK_ENOSPC;
+	esk_os_unmap_wait(); /* a ring that was closed a moment ago may hold the memory that this one needs */
 	if (esk_os_free_bytes(SHM_DIRECTORY) >= r->options.ring_bytes + SHM_SPARE_BYTES)
 		status = try_ring(r, SHM_DIRECTORY, err);
 	if (status != ESK_OK) { /* a small or missing /dev/shm: a mapped disk file works, with stalls during

@@ -276,7 +276,7 @@ void esk_ring_detach(esk_ring *ring)
 		return;
 	esk_ring_drain_end(ring);
 	esk_ring_producer_leave(ring);
-	esk_os_unmap(ring->header, ring->mapped_bytes);
+	esk_os_unmap_aside(ring->header, ring->mapped_bytes);
 	free(ring->path);
 	free(ring);
 }

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -101,6 +102,27 @@ static void mapped_memory_is_shared_with_the_file(void **state)
 	os->close(os, fd);
 }
 
+static void what_was_unmapped_aside_is_gone_after_the_wait(void **state)
+{
+	place *p = *state;
+	const esk_os *os = esk_os_posix();
+	esk_error err = {0};
+	size_t size = 64u << 20;
+	void *map;
+	int fd = os->open(os, p->path, O_RDWR | O_CREAT, 0600);
+	assert_int_equal(os->truncate(os, fd, size), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(esk_os_map(fd, p->path, size, true, &map, &err), ESK_OK);
+		esk_os_unmap_aside(map, size);
+		esk_os_unmap_wait();
+		unsigned char pages[1];
+		assert_int_equal(mincore(map, 1, pages), -1); /* ENOMEM: nothing is mapped there */
+		assert_int_equal(errno, ENOMEM);
+	}
+	esk_os_unmap_wait(); /* with nothing to wait for */
+	os->close(os, fd);
+}
+
 static _Atomic uint32_t word;
 
 static void *wake(void *arg)
@@ -165,6 +187,8 @@ int main(void)
 			a_lock_excludes_a_second_descriptor, make_place, remove_place),
 		cmocka_unit_test_setup_teardown(
 			mapped_memory_is_shared_with_the_file, make_place, remove_place),
+		cmocka_unit_test_setup_teardown(
+			what_was_unmapped_aside_is_gone_after_the_wait, make_place, remove_place),
 		cmocka_unit_test(a_futex_wakes_its_waiter_and_times_out),
 		cmocka_unit_test(a_dead_process_is_told_from_a_living_one),
 		cmocka_unit_test(a_forked_child_counts_itself),
