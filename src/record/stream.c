@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PAST_CACHE_RING_BYTES (32ull << 20) /* about what last-level caches hold */
+
 esk_status esk_stream_create(esk_recorder *recorder, const char *name, const esk_column *columns,
 	size_t column_count, esk_stream **ret_stream, esk_error *err)
 {
@@ -142,6 +144,17 @@ static void fill_strings(uint8_t *sizes, uint8_t **bytes, const esk_string *stri
 	}
 }
 
+/* A large cell is not touched again before the codec reads it, and by then a ring larger than the caches has
+ * pushed it out of them. */
+static void copy_cells(const esk_stream *stream, uint8_t *to, const void *from, uint64_t bytes)
+{
+	if (bytes >= ESK_BY_REFERENCE_BYTES &&
+		esk_ring_capacity(stream->recorder->ring) >= PAST_CACHE_RING_BYTES)
+		esk_copy_past_cache(to, from, bytes);
+	else
+		memcpy(to, from, bytes);
+}
+
 /* Fills a claimed record. valid may be NULL; valid[c] may be NULL. */
 static void fill(const esk_stream *stream, uint8_t *payload, uint64_t rows, uint64_t row,
 	const uint64_t *cell_at, const uint64_t *valid_at, const esk_rows_layout *layout,
@@ -156,7 +169,7 @@ static void fill(const esk_stream *stream, uint8_t *payload, uint64_t rows, uint
 			fill_strings(
 				payload + cell_at[c], &string_bytes, cells[c], rows * stream->elements[c]);
 		else if (cells[c] != NULL)
-			memcpy(payload + cell_at[c], cells[c], bytes);
+			copy_cells(stream, payload + cell_at[c], cells[c], bytes);
 		else
 			memset(payload + cell_at[c], 0, bytes);
 		if (!stream->columns[c].nullable)

@@ -83,7 +83,23 @@ struct esk_reader {
 	uint64_t references; /* of the store's resolve cache; under the store's lock */
 };
 
-/* Reads pieces of rows of the dataset; refreshes and tries again where the writer moved a chunk. */
+/* ---- reader.c ---- */
+typedef esk_status (*esk_reader_fn)(void *arg, esk_error *err);
+/* Calls `read` with the reader's state held; where that says ESK_EBUSY, because the writer moved what it was
+ * to read, refreshes and calls it again. */
+esk_status esk_reader_read(esk_reader *reader, esk_reader_fn read, void *arg, esk_error *err);
+/* Holds the reader's state until unshare. */
+esk_status esk_reader_share(esk_reader *reader, esk_error *err);
+void esk_reader_unshare(esk_reader *reader);
+
+/* ---- dataset.c: the second and third under the reader's lock ---- */
+esk_status esk_dataset_check_readable(const esk_dataset *dataset, bool strings, esk_error *err);
+esk_status esk_dataset_out_of_range(const esk_dataset *dataset, uint64_t row, esk_error *err);
+/* ESK_ENOTFOUND where a row is in a file that was taken away: it leaves a hole between those that are there.
+ */
+esk_status esk_dataset_check_covered(
+	const esk_dataset *dataset, uint64_t row, uint64_t count, esk_error *err);
+/* Reads pieces of rows of the dataset. */
 esk_status esk_dataset_read_pieces(
 	esk_dataset *dataset, const esk_h5_rows *pieces, size_t piece_count, esk_error *err);
 

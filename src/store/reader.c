@@ -1,4 +1,5 @@
-/* Readers: a run's segments seen as one, by dataset and row. Refresh and retry while somebody writes. */
+/* Readers: a run's segments seen as one. Opening, refreshing, closing, finding; trying again while somebody
+ * writes. */
 #include "store/internal.h"
 
 #include <dirent.h>
@@ -400,6 +401,35 @@ esk_status esk_reader_refresh(esk_reader *reader, esk_error *err)
 	return status;
 }
 
+esk_status esk_reader_read(esk_reader *reader, esk_reader_fn read, void *arg, esk_error *err)
+{
+	esk_status status = notice_fork(reader, err);
+	if (status != ESK_OK)
+		return status;
+	status = ESK_EBUSY;
+	for (int i = 0; i < MOVED_TRIES && status == ESK_EBUSY; i++) {
+		if (i > 0 && (status = esk_reader_refresh(reader, err)) != ESK_OK)
+			return status;
+		pthread_rwlock_rdlock(&reader->lock);
+		status = read(arg, err);
+		pthread_rwlock_unlock(&reader->lock);
+	}
+	return status;
+}
+
+esk_status esk_reader_share(esk_reader *reader, esk_error *err)
+{
+	esk_status status = notice_fork(reader, err);
+	if (status == ESK_OK)
+		pthread_rwlock_rdlock(&reader->lock);
+	return status;
+}
+
+void esk_reader_unshare(esk_reader *reader)
+{
+	pthread_rwlock_unlock(&reader->lock);
+}
+
 const char *esk_reader_metadata(esk_reader *reader)
 {
 	return reader->metadata;
@@ -465,348 +495,4 @@ esk_status esk_reader_find(esk_reader *reader, const char *path, esk_dataset **r
 	status = find(reader, path, ret_dataset, err);
 	pthread_rwlock_unlock(&reader->lock);
 	return status;
-}
-
-/* ---- datasets as callers see them ---- */
-
-static esk_status stored_bytes(esk_dataset *dataset, uint64_t *ret_bytes, esk_error *err)
-{
-	esk_status status = ESK_OK;
-	*ret_bytes = 0;
-	for (size_t p = 0; p < dataset->part_count && status == ESK_OK; p++) {
-		uint64_t bytes = 0;
-		status = esk_h5_stored_bytes(dataset->parts[p].data, &bytes, err);
-		*ret_bytes += bytes;
-	}
-	return status;
-}
-
-esk_status esk_dataset_get_info(esk_dataset *dataset, esk_dataset_info *ret_info, esk_error *err)
-{
-	esk_dataset_info info = {
-		.struct_size = ret_info->struct_size, .path = dataset->path, .column = dataset->column};
-	esk_status status = notice_fork(dataset->reader, err);
-	if (status != ESK_OK)
-		return status;
-	status = ESK_EBUSY;
-	for (int i = 0; i < MOVED_TRIES && status == ESK_EBUSY; i++) {
-		if (i > 0 && (status = esk_reader_refresh(dataset->reader, err)) != ESK_OK)
-			break;
-		pthread_rwlock_rdlock(&dataset->reader->lock);
-		info.rows = dataset->rows;
-		status = stored_bytes(dataset, &info.stored_bytes, err);
-		pthread_rwlock_unlock(&dataset->reader->lock);
-	}
-	if (status == ESK_OK)
-		memcpy(ret_info, &info,
-			ret_info->struct_size < sizeof info ? ret_info->struct_size : sizeof info);
-	return status;
-}
-
-uint64_t esk_dataset_rows(esk_dataset *dataset)
-{
-	if (notice_fork(dataset->reader, NULL) != ESK_OK)
-		return 0;
-	pthread_rwlock_rdlock(&dataset->reader->lock);
-	uint64_t rows = dataset->rows;
-	pthread_rwlock_unlock(&dataset->reader->lock);
-	return rows;
-}
-
-/* ---- reading pieces over segments ---- */
-
-static esk_status out_of_range(const esk_dataset *dataset, uint64_t row, esk_error *err)
-{
-	return esk_fail(err, ESK_ERANGE, "\"%s\" has %llu rows, row %llu was asked for", dataset->path,
-		(unsigned long long)dataset->rows, (unsigned long long)row);
-}
-
-/* Cuts pieces at segment bounds: those of part `part` go to `cut`; returns how many. */
-static size_t cut_for_part(const esk_dataset *dataset, const esk_dataset_part *part,
-	const esk_h5_rows *pieces, size_t count, uint64_t cell_bytes, esk_h5_rows *cut)
-{
-	size_t used = 0;
-	for (size_t i = 0; i < count; i++) {
-		uint64_t start = esk_max_u64(pieces[i].row, part->first_row);
-		uint64_t stop = esk_min_u64(pieces[i].row + pieces[i].count, part->first_row + part->rows);
-		if (start < stop)
-			cut[used++] = (esk_h5_rows){.row = start - part->first_row,
-				.count = stop - start,
-				.out = (char *)pieces[i].out + (start - pieces[i].row) * cell_bytes};
-	}
-	return used;
-}
-
-/* A file that was taken away leaves a hole between the segments that are there. */
-static esk_status check_covered(const esk_dataset *dataset, uint64_t row, uint64_t count, esk_error *err)
-{
-	for (size_t p = 0; p < dataset->part_count && count > 0; p++) {
-		const esk_dataset_part *part = &dataset->parts[p];
-		if (row < part->first_row || row >= part->first_row + part->rows)
-			continue;
-		uint64_t here = esk_min_u64(count, part->first_row + part->rows - row);
-		row += here;
-		count -= here;
-	}
-	return count == 0 ? ESK_OK
-			  : esk_fail(err, ESK_ENOTFOUND,
-				    "\"%s\": row %llu is in a segment whose file is missing", dataset->path,
-				    (unsigned long long)row);
-}
-
-static esk_status read_parts(
-	esk_dataset *dataset, bool valid, const esk_h5_rows *pieces, size_t count, esk_error *err)
-{
-	uint64_t cell_bytes = valid ? 1 : dataset->cell_bytes;
-	for (size_t i = 0; i < count; i++)
-		if (pieces[i].row > dataset->rows || pieces[i].count > dataset->rows - pieces[i].row)
-			return out_of_range(dataset, esk_max_u64(dataset->rows, pieces[i].row), err);
-	if (dataset->part_count == 1 && dataset->parts[0].first_row == 0)
-		return esk_h5_read_rows(valid ? dataset->parts[0].valid : dataset->parts[0].data,
-			dataset->reader->pool, pieces, count, err);
-	esk_status status = ESK_OK;
-	for (size_t i = 0; i < count && status == ESK_OK; i++)
-		status = check_covered(dataset, pieces[i].row, pieces[i].count, err);
-	if (status != ESK_OK)
-		return status;
-	esk_h5_rows *cut = malloc((count + 1) * sizeof *cut);
-	if (cut == NULL)
-		return esk_fail_memory(err, count * sizeof *cut, "pieces");
-	for (size_t p = 0; p < dataset->part_count && status == ESK_OK; p++) {
-		size_t used = cut_for_part(dataset, &dataset->parts[p], pieces, count, cell_bytes, cut);
-		if (used > 0)
-			status = esk_h5_read_rows(valid ? dataset->parts[p].valid : dataset->parts[p].data,
-				dataset->reader->pool, cut, used, err);
-	}
-	free(cut);
-	return status;
-}
-
-static esk_status read_with_retry(
-	esk_dataset *dataset, bool valid, const esk_h5_rows *pieces, size_t count, esk_error *err)
-{
-	esk_reader *reader = dataset->reader;
-	esk_status status = notice_fork(reader, err);
-	if (status != ESK_OK)
-		return status;
-	status = ESK_EBUSY;
-	for (int i = 0; i < MOVED_TRIES && status == ESK_EBUSY; i++) {
-		if (i > 0 && (status = esk_reader_refresh(reader, err)) != ESK_OK)
-			return status;
-		pthread_rwlock_rdlock(&reader->lock);
-		status = read_parts(dataset, valid, pieces, count, err);
-		pthread_rwlock_unlock(&reader->lock);
-	}
-	return status;
-}
-
-static esk_status check_readable(const esk_dataset *dataset, bool strings, esk_error *err)
-{
-	if (!dataset->readable)
-		return esk_fail(
-			err, ESK_EUNSUPPORTED, "\"%s\" has a type that Esker does not read", dataset->path);
-	if (strings != (dataset->column.dtype.kind == ESK_STRING))
-		return esk_fail(err, ESK_ETYPE, "\"%s\" holds %s", dataset->path,
-			strings ? "no variable-length strings: use esk_dataset_read"
-				: "variable-length strings: use esk_dataset_read_strings");
-	return ESK_OK;
-}
-
-esk_status esk_dataset_read_pieces(
-	esk_dataset *dataset, const esk_h5_rows *pieces, size_t piece_count, esk_error *err)
-{
-	esk_status status = check_readable(dataset, false, err);
-	return status == ESK_OK ? read_with_retry(dataset, false, pieces, piece_count, err) : status;
-}
-
-static esk_status check_size(const esk_dataset *dataset, uint64_t rows, size_t buf_bytes, esk_error *err)
-{
-	uint64_t bytes;
-	if (!esk_mul_u64(rows, dataset->cell_bytes, &bytes) || bytes != buf_bytes)
-		return esk_fail(err, ESK_ESHAPE,
-			"\"%s\": %llu rows of %llu bytes do not fit a buffer of %zu bytes exactly",
-			dataset->path, (unsigned long long)rows, (unsigned long long)dataset->cell_bytes,
-			buf_bytes);
-	return ESK_OK;
-}
-
-esk_status esk_dataset_read(esk_dataset *dataset, int64_t start, int64_t stop, int64_t step, void *buf,
-	size_t buf_bytes, esk_error *err)
-{
-	esk_status status = check_readable(dataset, false, err);
-	if (status != ESK_OK)
-		return status;
-	if (step == 0 || start < 0 || (step > 0 && stop < 0))
-		return esk_fail(err, ESK_ERANGE, "\"%s\": rows %lld:%lld:%lld", dataset->path,
-			(long long)start, (long long)stop, (long long)step);
-	uint64_t span = step > 0 ? (stop > start ? (uint64_t)(stop - start) : 0)
-				 : (start > stop ? (uint64_t)(start - stop) : 0);
-	uint64_t stride = step > 0 ? (uint64_t)step : -(uint64_t)step;
-	uint64_t rows = span / stride + (span % stride != 0);
-	status = check_size(dataset, rows, buf_bytes, err);
-	if (status != ESK_OK || rows == 0)
-		return status;
-	if (step == 1) {
-		esk_h5_rows piece = {.row = (uint64_t)start, .count = rows, .out = buf};
-		return read_with_retry(dataset, false, &piece, 1, err);
-	}
-	esk_h5_rows *pieces = malloc(rows * sizeof *pieces);
-	if (pieces == NULL)
-		return esk_fail_memory(err, rows * sizeof *pieces, "pieces");
-	for (uint64_t i = 0; i < rows; i++)
-		pieces[i] = (esk_h5_rows){.row = (uint64_t)start + i * (uint64_t)step,
-			.count = 1,
-			.out = (char *)buf + i * dataset->cell_bytes};
-	status = read_with_retry(dataset, false, pieces, rows, err);
-	free(pieces);
-	return status;
-}
-
-/* Pieces for a list of rows: neighbours are joined. *ret_count pieces; NULL when memory runs out. */
-static esk_h5_rows *pieces_of_rows(
-	const uint64_t *rows, size_t count, char *out, uint64_t cell_bytes, size_t *ret_count)
-{
-	esk_h5_rows *pieces = malloc((count + 1) * sizeof *pieces);
-	size_t used = 0;
-	for (size_t i = 0; pieces != NULL && i < count; i++) {
-		if (used > 0 && pieces[used - 1].row + pieces[used - 1].count == rows[i])
-			pieces[used - 1].count++;
-		else
-			pieces[used++] =
-				(esk_h5_rows){.row = rows[i], .count = 1, .out = out + i * cell_bytes};
-	}
-	*ret_count = used;
-	return pieces;
-}
-
-esk_status esk_dataset_read_rows(esk_dataset *dataset, const uint64_t *rows, size_t row_count, void *buf,
-	size_t buf_bytes, esk_error *err)
-{
-	size_t count;
-	esk_status status = check_readable(dataset, false, err);
-	if (status == ESK_OK)
-		status = check_size(dataset, row_count, buf_bytes, err);
-	if (status != ESK_OK || row_count == 0)
-		return status;
-	esk_h5_rows *pieces = pieces_of_rows(rows, row_count, buf, dataset->cell_bytes, &count);
-	if (pieces == NULL)
-		return esk_fail_memory(err, row_count * sizeof *pieces, "pieces");
-	status = read_with_retry(dataset, false, pieces, count, err);
-	free(pieces);
-	return status;
-}
-
-esk_status esk_dataset_read_valid(
-	esk_dataset *dataset, const uint64_t *rows, size_t row_count, uint8_t *ret_valid, esk_error *err)
-{
-	size_t count;
-	if (!dataset->column.nullable) {
-		uint64_t total = esk_dataset_rows(dataset);
-		for (size_t i = 0; i < row_count; i++)
-			if (rows[i] >= total)
-				return out_of_range(dataset, rows[i], err);
-		memset(ret_valid, 1, row_count);
-		return ESK_OK;
-	}
-	if (row_count == 0)
-		return ESK_OK;
-	esk_h5_rows *pieces = pieces_of_rows(rows, row_count, (char *)ret_valid, 1, &count);
-	if (pieces == NULL)
-		return esk_fail_memory(err, row_count * sizeof *pieces, "pieces");
-	esk_status status = read_with_retry(dataset, true, pieces, count, err);
-	free(pieces);
-	return status;
-}
-
-/* ---- strings ---- */
-
-/* Strings of consecutive runs of rows, one block per run; joined at the end into one allocation. */
-static esk_status read_string_runs(esk_dataset *dataset, const uint64_t *rows, size_t row_count,
-	uint64_t elements, esk_string *all, esk_string **blocks, size_t *ret_blocks, esk_error *err)
-{
-	size_t block_count = 0;
-	for (size_t i = 0; i < row_count;) {
-		if (rows[i] >= dataset->rows)
-			return out_of_range(dataset, rows[i], err);
-		esk_status covered = check_covered(dataset, rows[i], 1, err);
-		if (covered != ESK_OK)
-			return covered;
-		const esk_dataset_part *part = dataset->parts;
-		while (rows[i] >= part->first_row + part->rows)
-			part++;
-		size_t run = 1;
-		while (i + run < row_count && rows[i + run] == rows[i] + run &&
-			rows[i + run] < part->first_row + part->rows)
-			run++;
-		esk_status status = esk_h5_read_strings(
-			part->data, rows[i] - part->first_row, run, &blocks[block_count], err);
-		if (status != ESK_OK)
-			return status;
-		memcpy(all + i * elements, blocks[block_count], run * elements * sizeof *all);
-		*ret_blocks = ++block_count;
-		i += run;
-	}
-	return ESK_OK;
-}
-
-static esk_status join_strings(const esk_string *all, size_t count, esk_string **ret_strings, esk_error *err)
-{
-	uint64_t bytes = count * sizeof *all;
-	for (size_t i = 0; i < count; i++)
-		bytes += all[i].size + 1;
-	esk_string *joined = malloc(bytes + 1);
-	if (joined == NULL)
-		return esk_fail_memory(err, bytes, "strings");
-	char *at = (char *)(joined + count);
-	for (size_t i = 0; i < count; i++) {
-		if (all[i].size > 0)
-			memcpy(at, all[i].data, all[i].size);
-		at[all[i].size] = '\0';
-		joined[i] = (esk_string){at, all[i].size};
-		at += all[i].size + 1;
-	}
-	*ret_strings = joined;
-	return ESK_OK;
-}
-
-esk_status esk_dataset_read_strings(esk_dataset *dataset, const uint64_t *rows, size_t row_count,
-	esk_string **ret_strings, esk_error *err)
-{
-	esk_status status = check_readable(dataset, true, err);
-	if (status != ESK_OK)
-		return status;
-	uint64_t elements = dataset->cell_bytes / sizeof(esk_string);
-	size_t count = row_count * elements, block_count = 0;
-	esk_string *all = calloc(count + 1, sizeof *all);
-	esk_string **blocks = calloc(row_count + 1, sizeof *blocks);
-	if (all == NULL || blocks == NULL) {
-		status = esk_fail_memory(err, count * sizeof *all, "strings");
-		goto blocks;
-	}
-	status = notice_fork(dataset->reader, err);
-	if (status != ESK_OK)
-		goto blocks;
-	status = ESK_EBUSY;
-	for (int i = 0; i < MOVED_TRIES && status == ESK_EBUSY; i++) {
-		if (i > 0 && (status = esk_reader_refresh(dataset->reader, err)) != ESK_OK)
-			break;
-		while (block_count > 0)
-			free(blocks[--block_count]);
-		pthread_rwlock_rdlock(&dataset->reader->lock);
-		status = read_string_runs(dataset, rows, row_count, elements, all, blocks, &block_count, err);
-		pthread_rwlock_unlock(&dataset->reader->lock);
-	}
-	if (status == ESK_OK)
-		status = join_strings(all, count, ret_strings, err);
-blocks:
-	for (size_t i = 0; i < block_count; i++)
-		free(blocks[i]);
-	free(blocks);
-	free(all);
-	return status;
-}
-
-void esk_strings_free(esk_string *strings)
-{
-	free(strings);
 }
