@@ -101,17 +101,24 @@ static void task_fill(esk_h5_read *read, const esk_h5_task *task, const unsigned
 
 static void task_copy(esk_h5_read *read, const esk_h5_task *task, const unsigned char *data)
 {
-	for (size_t i = 0; i < task->count; i++)
-		if (read->entries[task->first + i].out != data)
-			esk_h5_entry_copy(
-				&read->grid, &read->entries[task->first + i], task->part, data, NULL);
+	const esk_h5_grid *grid = &read->grid;
+	for (size_t i = 0; i < task->count; i++) {
+		const esk_h5_entry *entry = &read->entries[task->first + i];
+		if (entry->out == data)
+			continue;
+		if (read->past_cache && grid->whole_cells)
+			esk_copy_past_cache(entry->out, data + entry->row * grid->chunk_row_bytes,
+				entry->count * grid->cell_bytes);
+		else
+			esk_h5_entry_copy(grid, entry, task->part, data, NULL);
+	}
 }
 
 /* An entry that is the whole chunk, so that it can be decoded where it is to go in the end. NULL if there is
- * none. */
+ * none, or if that is not worth it. */
 static const esk_h5_entry *task_direct_entry(const esk_h5_read *read, const esk_h5_task *task)
 {
-	for (size_t i = 0; i < task->count && read->grid.whole_cells; i++)
+	for (size_t i = 0; i < task->count && read->grid.whole_cells && !read->past_cache; i++)
 		if (read->entries[task->first + i].count == read->grid.chunk_rows)
 			return &read->entries[task->first + i];
 	return NULL;

@@ -128,6 +128,7 @@ struct esk_h5_read {
 	esk_h5_grid grid;
 	const unsigned char *fill; /* one element; NULL for zeros */
 	bool keep;                 /* few enough bytes that decoded chunks are worth keeping */
+	bool past_cache;           /* more bytes than any cache holds */
 	esk_h5_entry *entries;
 	size_t entry_count, entry_capacity;
 	esk_h5_task *tasks;

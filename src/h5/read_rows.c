@@ -7,6 +7,9 @@
 #define JOB_BYTES (512u << 10)
 /* Reads of more than this many decoded bytes are not kept in slots: they would push everything else out. */
 #define KEEP_BYTES (2u << 20)
+/* Reads of more than this many bytes go past the caches: a chunk is decoded where the cache holds it and streamed
+ * to its place, for decoding into memory that no cache holds waits for every line twice. */
+#define PAST_CACHE_BYTES (32u << 20)
 
 static void job_run(esk_job *job, esk_scratch *scratch)
 {
@@ -140,6 +143,8 @@ static esk_status read_chunked(esk_h5_read *read, esk_pool *pool, const esk_h5_r
 	if (status != ESK_OK)
 		return status;
 	read->keep = !dataset->file->writable && read->grid.chunk_bytes <= KEEP_BYTES / read->task_count;
+	read->past_cache = read->grid.chunk_bytes >= PAST_CACHE_BYTES / read->task_count &&
+			   read->grid.chunk_bytes <= KEEP_BYTES;
 	read->status = ESK_OK;
 	return tasks_run(read, pool, err);
 }
