@@ -62,6 +62,19 @@ class Bench:
         figures = self.run_esker("limit", columns, source, rows)
         return {key: figures[key] for key in ("copy+codec", "codec", "copy")}
 
+    def disk(self, size: int) -> float:
+        """Seconds that writing a file of `size` bytes and synchronising it take: what a recorder that did nothing else would need."""
+        path, block = self.fresh("plain"), os.urandom(1 << 20)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        with open(path, "wb", buffering=0) as file:
+            for at in range(0, size, len(block)):
+                file.write(block[: size - at])
+            os.fdatasync(file.fileno())
+        seconds = time.perf_counter() - started
+        path.unlink()
+        return seconds
+
     def record_replay(self) -> dict:
         source = data.atari(self.directory, self.size(2000, 1000))
         rows, peer_rows = self.size(16000, 6000), self.size(2000, 400)
@@ -108,6 +121,7 @@ class Bench:
             figures["esker"].append(result["bytes"] / result["seconds"] / 1e6)
             rss = max(rss, result["rss_mb"] - result["data_mb"])
             limits.append(self.limits(data.CAMERA_COLUMNS, source, self.size(128, 64)))
+            limits[-1]["disk"] = result["rows"] / self.disk(result["file_bytes"])
             result = self.run_peer("camera", self.fresh("peer.h5"), source, peer_rows)
             figures["h5py gzip-1+shuffle"].append(result["bytes"] / result["seconds"] / 1e6)
         to_mb = 1024 * 1024 * 2 / 1e6
@@ -204,9 +218,9 @@ class Bench:
 
     def commit(self) -> dict:
         source = data.atari(self.directory, self.size(2000, 1000))
-        rows = self.size(60_000, 10_000)
+        rows = self.size(200_000, 50_000)
         every, never, ratios = [], [], []
-        for turn in range(self.size(7, 2)):
+        for turn in range(self.size(5, 3)):
             pair = {}
             for interval in (1000, -1) if turn % 2 == 0 else (-1, 1000):
                 result = self.record(data.STEP_COLUMNS, source, rows, interval)
