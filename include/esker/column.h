@@ -50,7 +50,8 @@ typedef struct esk_string {
 #define ESK_MAX_COLUMNS 4096
 
 typedef struct esk_column {
-	char name[ESK_MAX_NAME + 1]; /* no '/', no control characters, not "." or ".." */
+	char name[ESK_MAX_NAME + 1]; /* no control characters; may be a path ("goal/position"): a dataset in
+					groups below the stream's, each part a name */
 	esk_dtype dtype;
 	uint32_t rank;
 	uint64_t shape[ESK_MAX_RANK]; /* of one cell; each at least 1 */

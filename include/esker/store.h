@@ -72,6 +72,8 @@ typedef struct esk_run_options {
 	uint64_t segment_bytes;      /* rotate when the live file grows beyond; 0: never */
 	bool payload_checksums;      /* crc32c of every record's payload in the ring */
 	bool append;                 /* go on with a run of that name if there is one */
+	const char *attributes_json; /* an object of numbers, texts and booleans that become attributes of the
+					file's root, beside `metadata`; NULL for none */
 } esk_run_options;
 #define ESK_RUN_OPTIONS_INIT                           \
 	{                                              \
@@ -140,6 +142,30 @@ ESK_API esk_status esk_run_set_metadata(esk_run *run, const char *json, esk_erro
  * ESK_ESHAPE (exists with other columns: names the first that differs); ESK_ENOSPC, ESK_EIO, ESK_ECLOSED. */
 ESK_API esk_status esk_run_stream(esk_run *run, const char *name, const esk_column *columns,
 	size_t column_count, esk_stream **ret_stream, esk_error *err);
+
+typedef struct esk_stream_options {
+	size_t struct_size;
+	/* Keeps scalar columns of the stream in the catalogue, row by row, in the transaction of the commit
+	 * that made the rows durable: "TABLE(FIELD = COLUMN, FIELD = COLUMN?, …)". TABLE is one of the
+	 * catalogue's tables with the fields run_id and row (FORMAT.md); COLUMN? stands for whether the cell
+	 * of a nullable column is there. A column may be a number, a bool or a string. Kept in the file as
+	 * well, so that recovery and reindex fill the table again. One stream of a run per table. NULL: none.
+	 */
+	const char *index;
+	/* Name of an attribute of the file's root that holds the number of rows of the stream, over all
+	 * segments, as of each commit ("total_steps"). NULL: none. */
+	const char *rows_attribute;
+} esk_stream_options;
+#define ESK_STREAM_OPTIONS_INIT                           \
+	{                                                 \
+		.struct_size = sizeof(esk_stream_options) \
+	}
+
+/* As esk_run_stream, with options (may be NULL). A stream that the run has keeps what it was made with.
+ * Errors besides: ESK_EINVAL (index: position and what was expected; a field or table that the catalogue
+ * lacks), ESK_ENOTFOUND (a column). */
+ESK_API esk_status esk_run_stream_with(esk_run *run, const char *name, const esk_column *columns,
+	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err);
 
 /* Appends one row. cells[c] points to esk_column_cell_bytes bytes of column c, in the order of the columns,
  * or is NULL for a missing cell of a nullable column. The cells are copied before the call returns; from then

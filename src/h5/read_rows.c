@@ -7,8 +7,8 @@
 #define JOB_BYTES (512u << 10)
 /* Reads of more than this many decoded bytes are not kept in slots: they would push everything else out. */
 #define KEEP_BYTES (2u << 20)
-/* Reads of more than this many bytes go past the caches: a chunk is decoded where the cache holds it and streamed
- * to its place, for decoding into memory that no cache holds waits for every line twice. */
+/* Reads of more than this many bytes go past the caches: a chunk is decoded where the cache holds it and
+ * streamed to its place, for decoding into memory that no cache holds waits for every line twice. */
 #define PAST_CACHE_BYTES (32u << 20)
 
 static void job_run(esk_job *job, esk_scratch *scratch)
