@@ -19,8 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bench"))
 
 import data  # noqa: E402
-
-PEER = ROOT / "bench/peer_h5py.py"
+from replay_rows import ReplayRows  # noqa: E402
 
 
 class Bench:
@@ -28,7 +27,7 @@ class Bench:
         self.quick = quick
         self.directory = directory
         self.work = directory / "work"
-        self.esker = Path(os.environ.get("ESK_BUILD", ROOT / "build")) / "bench/bench_esker"
+        self.build = Path(os.environ.get("ESK_BUILD", ROOT / "build"))
         directory.mkdir(parents=True, exist_ok=True)
 
     def size(self, full: int, quick: int) -> int:
@@ -40,14 +39,32 @@ class Bench:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def run(self, command: list[object]) -> str:
+        return subprocess.run(
+            [str(one) for one in command], check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
     def run_esker(self, *arguments: object) -> dict:
-        return json.loads(
-            subprocess.run([self.esker, *map(str, arguments)], check=True, capture_output=True).stdout
-        )
+        return json.loads(self.run([self.build / "bench/bench_esker", *arguments]))
+
+    def run_python(self, script: str, *arguments: object) -> dict:
+        """A script of this folder, in a process of its own."""
+        return json.loads(self.run([sys.executable, ROOT / "bench" / script, *arguments]))
 
     def run_peer(self, *arguments: object) -> dict:
-        command = [sys.executable, str(PEER), *map(str, arguments)]
-        return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        return self.run_python("peer_h5py.py", *arguments)
+
+    def run_cli(self, *arguments: object) -> dict:
+        """The program as a whole: seconds and memory of a process."""
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [str(self.build / "cli/esker"), *map(str, arguments)], stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise SystemExit(f"bench: esker {arguments[0]} failed")
+        return {"seconds": time.perf_counter() - started, "rss_mb": usage.ru_maxrss / 1024}
 
     # ---- recording ----
 
@@ -320,6 +337,7 @@ def main() -> int:
         "read-random": bench.read_random,
         "commit": bench.commit,
         "memory": bench.memory,
+        **ReplayRows(bench).all(),
     }
     unknown = [name for name in arguments.names if name not in table]
     if unknown:
