@@ -8,6 +8,7 @@
 #include <esker/export.h>
 #include <esker/log.h>
 #include <esker/machine.h>
+#include <esker/plain.h>
 #include <esker/query.h>
 #include <esker/reader.h>
 #include <esker/ref.h>

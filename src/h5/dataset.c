@@ -133,6 +133,17 @@ const esk_h5_info *esk_h5_dataset_info(const esk_h5_dataset *dataset)
 	return &dataset->info;
 }
 
+void esk_h5_dataset_close(esk_h5_dataset *dataset)
+{
+	esk_h5_lock();
+	esk_h5_dataset **link = &dataset->file->buckets[bucket_of(dataset->info.path)];
+	while (*link != dataset)
+		link = &(*link)->next;
+	*link = dataset->next;
+	esk_h5_dataset_free(dataset);
+	esk_h5_unlock();
+}
+
 /* ---- creation ---- */
 
 /* A space of 0 rows that may grow. */

@@ -102,6 +102,8 @@ esk_status esk_h5_dataset_create(esk_h5 *file, const char *path, const esk_colum
 esk_status esk_h5_dataset_open(esk_h5 *file, const char *path, esk_h5_dataset **ret_dataset, esk_error *err);
 /* Borrowed, valid until the file is closed; rows are as of opening or the last set_rows. */
 const esk_h5_info *esk_h5_dataset_info(const esk_h5_dataset *dataset);
+/* Frees a handle that nobody else uses before the file is closed: for files of very many datasets. */
+void esk_h5_dataset_close(esk_h5_dataset *dataset);
 /* Calls `visit` for every dataset in the file (hidden group "/.esker" too), in the order of their paths;
  * stops at its first error. */
 esk_status esk_h5_visit(esk_h5 *file, esk_status (*visit)(void *arg, esk_h5_dataset *dataset, esk_error *err),
