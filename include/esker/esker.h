@@ -12,6 +12,7 @@
 #include <esker/query.h>
 #include <esker/reader.h>
 #include <esker/ref.h>
+#include <esker/replay.h>
 #include <esker/status.h>
 #include <esker/store.h>
 

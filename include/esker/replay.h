@@ -1,25 +1,42 @@
 /* RL replay storage: a profile on the public API. Steps and episodes of an agent in an environment, one run a
  * file.
  *
- * Layout of <run>.h5 (docs/FORMAT.md, "Replay"):
+ * Layout of <run>.h5 (docs/FORMAT.md, "Replay"): a row per step in
  *
- *     /frames            cell of the frame, nullable          /episodes/ids           i64
- *     /observations      cell, or a group with one dataset    /episodes/starts        i64  row of its first
- * step per leaf; nullable                   /episodes/lengths       i64  steps /actions           cell, or a
- * group of leaves           /episodes/total_reward  f64 /rewards           f32 /episodes/seed          i64,
- * nullable /dones             bool: terminated or truncated        /episodes/outcome       str16 /terminated
- * bool                                 /episodes/ended         i64 ns /truncated         bool
- * /episodes/final_observations, as /observations /timestamps        i64 ns                               root
- * attributes: run_id, created_at, env_id, /infos             JSON text, nullable total_steps, total_episodes,
- * and the free metadata's /episode_ids       i64                                  scalars /step_ids i64,
- * counted from 0 in the episode
+ *     /frames        cell of the frame, nullable
+ *     /observations  cell, or a group with one dataset per leaf; nullable
+ *     /actions       cell, or a group of leaves
+ *     /rewards       f32
+ *     /dones         bool: terminated or truncated
+ *     /terminated    bool
+ *     /truncated     bool
+ *     /timestamps    i64 ns
+ *     /infos         JSON text, nullable
+ *     /episode_ids   i64
+ *     /step_ids      i64, counted from 0 in the episode
+ *     /worker_ids    text
+ *     /agent_ids     text
+ *
+ * and a row per episode that ended in
+ *
+ *     /episodes/ids                 i64
+ *     /episodes/starts              i64, row of its first step
+ *     /episodes/lengths             i64, steps
+ *     /episodes/total_reward        f64
+ *     /episodes/seed                i64, nullable
+ *     /episodes/outcome             str16
+ *     /episodes/ended               i64 ns
+ *     /episodes/final_observations  as /observations
+ *
+ * with the root attributes run_id, created_at, env_id, total_steps, total_episodes, and the free metadata's
+ * scalars.
  *
  * A row holds the observation that the action was taken on, the action, and what came of it: o[t], a[t], r[t
  * + 1]. The observation behind the last action is the episode's final_observation, where the writer was told.
  *
  * Several episodes may be under way at once (a vector environment, several workers): each has a slot, and
- * their rows interleave. An episode without a row in /episodes (the process died, the writer was closed) is
- * unfinished, and is there all the same: readers find it by its steps.
+ * their rows interleave. An episode without a row in /episodes (it is under way, or the process died) is
+ * there all the same: readers find it by its steps.
  *
  * While recording and after, the catalogue has the views `steps` and `episodes` (esker/query.h). */
 #ifndef ESKER_REPLAY_H
@@ -32,8 +49,7 @@
 extern "C" {
 #endif
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- writing ---- */
 
 typedef struct esk_replay_writer esk_replay_writer;
 
@@ -41,19 +57,20 @@ typedef struct esk_replay_options {
 	size_t struct_size;
 	const char *env_id;        /* NULL for none */
 	const char *metadata_json; /* an object; its scalars become root attributes as well; NULL for none */
-	const char
-		*frame; /* a cell, as "u8[210,160,3]" or "u8[210,160,3]@lzf"; NULL: the run has no frames */
-	const char
-		*observation; /* a cell, or leaves as "position:f32[3] goal/camera:u8[64,64,3]"; NULL: none */
-	const char *action;   /* the same; NULL for "i64" */
-	const char *extra;    /* columns of the caller's own, as esk_columns_parse takes them; NULL: none */
-	bool infos;           /* keep /infos */
-	bool agents;          /* keep /worker_ids and /agent_ids (str), in the catalogue too */
+	/* A cell, as "u8[210,160,3]" or "u8[210,160,3]@lzf". NULL: the run has no frames. */
+	const char *frame;
+	/* A cell, or leaves as "position:f32[3] goal/camera:u8[64,64,3]". NULL: none. */
+	const char *observation;
+	const char *action; /* the same; NULL for "i64" */
+	const char *extra;  /* columns of the caller's own, as esk_columns_parse takes them; NULL: none */
+	bool infos;         /* keep /infos */
+	bool agents;        /* keep /worker_ids and /agent_ids, in the catalogue too */
 	bool final_observations; /* keep /episodes/final_observations */
 	uint64_t chunk_rows;     /* of frames and observations; 0: about 1 MiB */
 	uint32_t slots;          /* episodes that may be under way at once; 0: 1 */
-	esk_run_options run; /* ring, policy, codec, commit interval, rotation, append; its metadata is not
-				looked at */
+	/* Ring, policy, codec, commit interval, rotation, append. Its metadata and attributes are not looked
+	 * at. */
+	esk_run_options run;
 } esk_replay_options;
 #define ESK_REPLAY_OPTIONS_INIT                                                        \
 	{                                                                              \
@@ -70,8 +87,8 @@ typedef struct esk_replay_step {
 	size_t struct_size;
 	uint32_t slot;     /* whose episode */
 	const void *frame; /* a cell; NULL: this step has none */
-	const void *const *
-		observation; /* a pointer per leaf (one where it is no group), each may be NULL; NULL: none */
+	/* A pointer per leaf (one where it is no group), each may be NULL. NULL: none. */
+	const void *const *observation;
 	const void *const *action; /* a pointer per leaf; not NULL */
 	float reward;
 	bool terminated;
@@ -112,14 +129,16 @@ ESK_API esk_status esk_replay_writer_flush(esk_replay_writer *writer, esk_error 
  * is allowed. */
 ESK_API esk_status esk_replay_writer_close(esk_replay_writer *writer, esk_error *err);
 
-ESK_API uint64_t esk_replay_writer_steps(
-	const esk_replay_writer *writer); /* appended, with those of an earlier session */
-ESK_API uint64_t esk_replay_writer_episodes(const esk_replay_writer *writer); /* begun */
-ESK_API esk_run *esk_replay_writer_run(esk_replay_writer *writer);            /* borrowed until close */
+/* Steps appended and episodes begun, those of an earlier session of the run included. */
+ESK_API uint64_t esk_replay_writer_steps(const esk_replay_writer *writer);
+ESK_API uint64_t esk_replay_writer_episodes(const esk_replay_writer *writer);
 
-/* ---- reading
- * ------------------------------------------------------------------------------------------------------ */
+/* The run below, borrowed until close. */
+ESK_API esk_run *esk_replay_writer_run(esk_replay_writer *writer);
 
+/* ---- reading ---- */
+
+/* For one thread at a time; the datasets of its base are safe from several. */
 typedef struct esk_replay_reader esk_replay_reader;
 
 /* Opens a run of a store, or one file: Esker's, or one that the h5py-based system wrote (datasets and root
@@ -163,8 +182,7 @@ ESK_API esk_status esk_replay_reader_episode(
 ESK_API esk_status esk_replay_reader_episode_rows(
 	esk_replay_reader *reader, uint64_t id, uint64_t *ret_rows, esk_error *err);
 
-/* ---- sampling
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- sampling ---- */
 
 typedef struct esk_replay_sampler esk_replay_sampler;
 
@@ -184,7 +202,8 @@ typedef struct esk_replay_sampler_options {
 	}
 
 /* Samples over the steps of `count` readers, which outlive the sampler and are not refreshed meanwhile. Keeps
- * rewards, flags and episode bounds of every step in memory (about 24 bytes a step). */
+ * rewards and episode bounds of every step in memory: about 24 bytes a step, 16 to 32 more where prioritized.
+ * `options` may be NULL. Errors: ESK_EINVAL (no reader; options), ESK_ENOMEM, as esk_dataset_read. */
 ESK_API esk_status esk_replay_sampler_create(esk_replay_reader *const *readers, size_t count,
 	const esk_replay_sampler_options *options, esk_replay_sampler **ret_sampler, esk_error *err);
 ESK_API void esk_replay_sampler_destroy(esk_replay_sampler *sampler); /* NULL is allowed */
@@ -192,34 +211,38 @@ ESK_API void esk_replay_sampler_destroy(esk_replay_sampler *sampler); /* NULL is
 /* Steps that can be drawn. */
 ESK_API uint64_t esk_replay_sampler_size(const esk_replay_sampler *sampler);
 
-/* `batch` draws; arrays of the caller, each of `batch` unless it says more; any but indices may be NULL. */
+/* `batch` draws, each a transition of up to n_step steps, cut at the episode's last one. Arrays of the
+ * caller, each of `batch` unless it says more; any but `indices` may be NULL. */
 typedef struct esk_replay_draw {
 	size_t struct_size;
 	uint64_t batch;
-	uint64_t *indices; /* of the step among all readers' steps: for update_priorities and gather */
+	uint64_t
+		*indices; /* of the step among all readers' steps, one episode behind the other: for update */
 	uint32_t *readers; /* which reader */
-	uint64_t *rows;    /* batch * stack: rows of the stack, oldest first; before the episode's first step
-			      that one again */
-	uint64_t *next_rows; /* batch * stack: of the stack n steps on; where the episode ends before, its
-				last rows */
-	float *rewards;      /* discounted sum over the n steps, cut at the episode's end */
+	/* batch * stack: rows of the stack, oldest first; before the episode's first step that one again. */
+	uint64_t *rows;
+	/* batch * stack: of the stack n steps on; where the episode ends before, of its last step. */
+	uint64_t *next_rows;
+	float *rewards;      /* discounted sum over the steps spanned */
 	uint8_t *terminated; /* whether the episode terminated within them: do not bootstrap */
-	uint8_t *truncated;  /* whether it was cut off, or next_rows had to be cut at its end */
+	uint8_t *truncated;  /* whether it ended within them otherwise: cut off, or unfinished */
 	uint32_t *spans;     /* how many steps the transition spans: n_step, or fewer at the end */
-	double *weights;     /* importance weights, at most 1; all 1 where not prioritized */
+	double *weights;     /* importance weights, the batch's largest is 1; all 1 where not prioritized */
 } esk_replay_draw;
 
 /* Draws with replacement. Errors: ESK_ERANGE where there is nothing to draw from. One thread at a time. */
 ESK_API esk_status esk_replay_sampler_draw(
 	esk_replay_sampler *sampler, const esk_replay_draw *draw, esk_error *err);
 
-/* Sets priorities (0 or more) of drawn steps. */
+/* Sets priorities of steps; all begin with 1, and one of 0 is not drawn. All or none. Errors: ESK_EINVAL (a
+ * sampler that is not prioritized; a priority below 0 or not finite), ESK_ERANGE (an index). */
 ESK_API esk_status esk_replay_sampler_update(esk_replay_sampler *sampler, const uint64_t *indices,
 	const double *priorities, uint64_t count, esk_error *err);
 
 /* Reads cells of the dataset `path` ("frames", "observations/position", …) at rows[i] of reader readers[i], i
- * < count, in any order, each chunk once, decoded in parallel, into `buf` of exactly count cells. Safe from
- * several threads. */
+ * < count, in any order, each chunk once, decoded in parallel, into `buf` of exactly count cells. `readers`
+ * may be NULL where the sampler has one. Safe from several threads. Errors: as esk_reader_find and
+ * esk_dataset_read_rows; ESK_ERANGE (a reader). */
 ESK_API esk_status esk_replay_sampler_gather(esk_replay_sampler *sampler, const char *path,
 	const uint32_t *readers, const uint64_t *rows, uint64_t count, void *buf, size_t buf_bytes,
 	esk_error *err);
