@@ -64,18 +64,6 @@ static int choose_format(const cli_args *args, format *ret_format)
 	return CLI_OK;
 }
 
-/* The shape of the result: an index gives a cell, all else rows first. */
-static uint32_t shape_of(const cli_selection *s, uint64_t *ret_shape)
-{
-	const esk_column *column = &s->rows.info.column;
-	uint32_t rank = 0;
-	if (s->ref.kind != ESK_REF_INDEX)
-		ret_shape[rank++] = s->count;
-	for (uint32_t i = 0; i < column->rank; i++)
-		ret_shape[rank++] = column->shape[i];
-	return rank;
-}
-
 /* Calls `visit` for each cell (NULL where missing), reading in pieces. */
 static int each_cell(cli_selection *s,
 	void (*visit)(void *arg, const cli_selection *s, uint64_t i, const void *cell), void *arg)
@@ -109,7 +97,7 @@ static int write_json(FILE *out, cli_selection *s)
 {
 	uint64_t shape[ESK_MAX_RANK + 1];
 	char dtype[32];
-	uint32_t rank = shape_of(s, shape);
+	uint32_t rank = cli_select_shape(s, shape);
 	esk_dtype_format(s->rows.info.column.dtype, dtype, sizeof dtype);
 	fputs("{\n  \"ref\": ", out);
 	cli_put_json_string(out, s->text, strlen(s->text));
@@ -143,7 +131,7 @@ static void write_cell(void *arg, const cli_selection *s, uint64_t i, const void
 static int write_bytes(FILE *out, cli_selection *s, bool npy)
 {
 	uint64_t shape[ESK_MAX_RANK + 1];
-	uint32_t rank = shape_of(s, shape);
+	uint32_t rank = cli_select_shape(s, shape);
 	if (s->rows.info.column.dtype.kind == ESK_STRING)
 		return cli_fail(
 			"%s: strings of any length have no place in .npy or .raw; take .json or 'esker cat'",
@@ -223,32 +211,15 @@ static int write_summary(FILE *out, cli_selection *s)
 
 static int parse_picture(const cli_args *args, cli_picture *p)
 {
-	*p = (cli_picture){.scale = 1, .stretch = cli_flag(args, "stretch")};
+	*p = (cli_picture){.scale = 1};
 	const char *per_row = cli_value(args, "columns-per-row"), *scale = cli_value(args, "scale");
-	const char *channels = cli_value(args, "channels");
 	if (per_row != NULL && (!cli_parse_u64(per_row, &p->per_row) || p->per_row == 0))
 		return cli_usage(
 			args, "--columns-per-row: a number from 1 was expected, found \"%s\"", per_row);
-	if (scale != NULL) {
-		char *end;
-		p->scale = strtod(scale, &end);
-		if (*end == '/' && end[1] != '\0')
-			p->scale /= strtod(end + 1, &end);
-		if (*end != '\0' || end == scale || !(p->scale >= 0.001 && p->scale <= 64))
-			return cli_usage(args,
-				"--scale: a factor from 0.001 to 64, as 2 or 1/4, was expected, found \"%s\"",
-				scale);
-	}
-	if (channels == NULL || strcmp(channels, "auto") == 0)
-		p->channels = CLI_CHANNELS_AUTO;
-	else if (strcmp(channels, "rgba") == 0)
-		p->channels = CLI_CHANNELS_RGBA;
-	else if (strcmp(channels, "stack") == 0)
-		p->channels = CLI_CHANNELS_STACK;
-	else
-		return cli_usage(
-			args, "--channels: auto, rgba or stack was expected, found \"%s\"", channels);
-	return CLI_OK;
+	if (scale != NULL && !cli_parse_scale(scale, &p->scale))
+		return cli_usage(args,
+			"--scale: a factor from 0.001 to 64, as 2 or 1/4, was expected, found \"%s\"", scale);
+	return cli_parse_look(args, &p->look);
 }
 
 static int write_selection(cli_selection *s, format f, const cli_picture *picture, FILE *out)

@@ -40,6 +40,13 @@ int cli_select_open(cli_place *place, const char *text, uint64_t every, cli_sele
 	return code == CLI_OK ? find_rows(s, every) : code;
 }
 
+int cli_select_dataset(esk_dataset *dataset, const char *text, uint64_t every, cli_selection *ret_selection)
+{
+	*ret_selection = (cli_selection){.text = text};
+	int code = cli_rows_open(dataset, &ret_selection->rows);
+	return code == CLI_OK ? find_rows(ret_selection, every) : code;
+}
+
 void cli_select_close(cli_selection *selection)
 {
 	cli_rows_close(&selection->rows);
@@ -51,6 +58,17 @@ int cli_select_load(cli_selection *s, uint64_t i, uint64_t piece_rows)
 {
 	uint64_t count = s->count - i < piece_rows ? s->count - i : piece_rows;
 	return cli_rows_load(&s->rows, s->first + i * s->step, s->step, count);
+}
+
+uint32_t cli_select_shape(const cli_selection *s, uint64_t ret_shape[ESK_MAX_RANK + 1])
+{
+	const esk_column *column = &s->rows.info.column;
+	uint32_t rank = 0;
+	if (s->ref.kind != ESK_REF_INDEX)
+		ret_shape[rank++] = s->count;
+	for (uint32_t i = 0; i < column->rank; i++)
+		ret_shape[rank++] = column->shape[i];
+	return rank;
 }
 
 static bool parse_end(const char *text, const char *end, uint64_t rows, uint64_t missing, uint64_t *ret_value)

@@ -299,9 +299,24 @@ static esk_status load_cells(cli_rows *rows, esk_error *err)
 		return esk_dataset_read_strings(
 			rows->dataset, rows->numbers, rows->count, &rows->strings, err);
 	}
+	if (rows->scattered)
+		return esk_dataset_read_rows(rows->dataset, rows->numbers, rows->count, rows->data,
+			rows->count * rows->cell_bytes, err);
 	return esk_dataset_read(rows->dataset, (int64_t)rows->first,
 		(int64_t)(rows->numbers[rows->count - 1] + 1), (int64_t)rows->step, rows->data,
 		rows->count * rows->cell_bytes, err);
+}
+
+/* Loads the rows that are numbered. */
+static int load_numbered(cli_rows *rows)
+{
+	if (rows->count == 0)
+		return CLI_OK;
+	esk_error err = {0};
+	esk_status status = load_cells(rows, &err);
+	if (status == ESK_OK)
+		status = load_valid(rows, &err);
+	return status == ESK_OK ? CLI_OK : cli_fail_with(&err);
 }
 
 int cli_rows_load(cli_rows *rows, uint64_t first, uint64_t step, uint64_t count)
@@ -309,14 +324,21 @@ int cli_rows_load(cli_rows *rows, uint64_t first, uint64_t step, uint64_t count)
 	int code = make_room(rows, count, true);
 	if (code != CLI_OK)
 		return code;
+	rows->scattered = false;
 	number_rows(rows, first, step, count);
-	if (count == 0)
-		return CLI_OK;
-	esk_error err = {0};
-	esk_status status = load_cells(rows, &err);
-	if (status == ESK_OK)
-		status = load_valid(rows, &err);
-	return status == ESK_OK ? CLI_OK : cli_fail_with(&err);
+	return load_numbered(rows);
+}
+
+int cli_rows_load_these(cli_rows *rows, const uint64_t *numbers, uint64_t count)
+{
+	int code = make_room(rows, count, true);
+	if (code != CLI_OK)
+		return code;
+	rows->scattered = true;
+	rows->count = count;
+	if (count > 0)
+		memcpy(rows->numbers, numbers, count * sizeof *numbers);
+	return load_numbered(rows);
 }
 
 int cli_rows_load_valid(cli_rows *rows, uint64_t first, uint64_t count)

@@ -27,8 +27,9 @@ typedef struct cli_rows {
 	esk_dataset_info info; /* path borrowed from the reader */
 	uint64_t cell_bytes;
 	uint64_t elements;
-	uint64_t first; /* of the piece that is loaded */
+	uint64_t first; /* of the piece that is loaded: rows first, first + step, … */
 	uint64_t step;
+	bool scattered; /* or those in `numbers`, in any order */
 	uint64_t count;
 	uint64_t room; /* rows that the buffers hold */
 	unsigned char *data;
@@ -43,6 +44,8 @@ void cli_rows_close(cli_rows *rows);
 uint64_t cli_rows_piece(const cli_rows *rows, uint64_t bytes);
 /* Loads rows first, first + step, …: `count` of them. */
 int cli_rows_load(cli_rows *rows, uint64_t first, uint64_t step, uint64_t count);
+/* Loads the rows with these numbers. */
+int cli_rows_load_these(cli_rows *rows, const uint64_t *numbers, uint64_t count);
 /* Loads only which of the rows have a cell; their contents are not to be looked at. */
 int cli_rows_load_valid(cli_rows *rows, uint64_t first, uint64_t count);
 /* The i-th cell of the piece; NULL where it is missing. */

@@ -56,5 +56,5 @@ def test_the_guide_shows_what_is(esker):
         )
         assert done.returncode == 0, (command, done.stderr)
         assert blur(done.stdout) == blur(expected), command
-    for name in ("frame.png", "sheet.png", "action.npy"):
+    for name in ("frame.png", "sheet.png", "action.npy", "game.mp4", "game.gif", "game.npz"):
         assert (place / name).stat().st_size > 100
