@@ -1,5 +1,6 @@
 /* esker export: runs in the forms of other programs. */
 #include "commands.h"
+#include "episode.h"
 #include "npz.h"
 #include "progress.h"
 #include "target.h"
@@ -12,15 +13,6 @@
 #include <unistd.h>
 
 #define PIECE_BYTES (16u << 20)
-
-static int parse_every(const cli_args *args, uint64_t *ret_every)
-{
-	const char *text = cli_value(args, "every");
-	*ret_every = 1;
-	if (text != NULL && (!cli_parse_u64(text, ret_every) || *ret_every == 0 || *ret_every > INT64_MAX))
-		return cli_usage(args, "--every: a number from 1 was expected, found \"%s\"", text);
-	return CLI_OK;
-}
 
 /* ---- video ---- */
 
@@ -44,19 +36,14 @@ static int parse_video(const cli_args *args, cli_video *video)
 static int export_video(const cli_args *args, cli_place *place)
 {
 	cli_video video;
-	uint64_t every;
 	cli_selection s;
 	const char *path = place->words[1];
 	int code = parse_video(args, &video);
-	if (code == CLI_OK)
-		code = parse_every(args, &every);
 	if (code == CLI_OK && !cli_is_video_path(path))
 		code = cli_usage(args, "%s: a file ending in .mp4, .gif, .mkv or .webm was expected", path);
-	if (code == CLI_OK)
-		code = cli_place_open_store(place, true);
 	if (code != CLI_OK)
 		return code;
-	code = cli_select_open(place, place->words[0], every, &s);
+	code = cli_select_given(args, place, place->words[0], 0, &s);
 	if (code == CLI_OK)
 		code = cli_write_video(path, &s, &video);
 	cli_select_close(&s);
@@ -109,57 +96,101 @@ static int add_array(archive *a, cli_selection *s, const char *name)
 	return code;
 }
 
-static int add_dataset(archive *a, esk_dataset *dataset, uint64_t every)
+/* What an archive takes of a run. */
+typedef struct part {
+	uint64_t every;
+	esk_replay_reader *replay; /* NULL: all rows; else those of the episode */
+	esk_replay_episode episode;
+} part;
+
+static int add_dataset(archive *a, esk_dataset *dataset, const part *p)
 {
-	cli_selection s;
+	cli_selection s = {0};
 	esk_dataset_info info = {.struct_size = sizeof info};
 	esk_error err = {0};
+	int code;
 	if (esk_dataset_get_info(dataset, &info, &err) != ESK_OK)
 		return cli_fail_with(&err);
 	if (info.column.dtype.kind == ESK_STRING) {
 		cli_note("%s: strings of any length have no place in .npz: left out", info.path);
 		return CLI_OK;
 	}
-	int code = cli_select_dataset(dataset, info.path, every, &s);
+	if (p->replay == NULL)
+		code = cli_select_dataset(dataset, info.path, p->every, &s);
+	else if (strncmp(info.path, "episodes/", 9) == 0)
+		return CLI_OK;
+	else
+		code = cli_select_episode(&s, p->replay, &p->episode, dataset, info.path, p->every);
 	if (code == CLI_OK)
 		code = add_array(a, &s, info.path);
 	cli_select_close(&s);
 	return code;
 }
 
-static int add_run(archive *a, cli_place *place, const char *run, uint64_t every)
+static int add_datasets(archive *a, esk_reader *reader, const char *run, const part *p)
 {
-	esk_reader *reader;
-	esk_error err = {0};
 	int code = CLI_OK;
-	if (esk_reader_open(place->store, run, &reader, &err) != ESK_OK)
-		return cli_fail_with(&err);
 	for (size_t i = 0; i < esk_reader_dataset_count(reader) && code == CLI_OK; i++)
-		code = add_dataset(a, esk_reader_dataset_at(reader, i), every);
-	esk_reader_close(reader);
+		code = add_dataset(a, esk_reader_dataset_at(reader, i), p);
 	if (code == CLI_OK && a->arrays == 0)
 		code = cli_fail("%s: the run has no array that .npz can hold", run);
 	return code;
 }
 
-static int add_ref(archive *a, cli_place *place, const char *ref, uint64_t every)
+static int add_episode(archive *a, const cli_args *args, cli_place *place, part *p)
+{
+	const char *run = place->words[0];
+	uint64_t id;
+	int code = cli_replay_open(place, run, &p->replay);
+	if (code == CLI_OK)
+		code = cli_parse_episode(
+			args, cli_value(args, "episode"), esk_replay_reader_episodes(p->replay), &id);
+	if (code == CLI_OK)
+		code = cli_episode_get(p->replay, id, &p->episode);
+	if (code == CLI_OK)
+		code = add_datasets(a, esk_replay_reader_base(p->replay), run, p);
+	esk_replay_reader_close(p->replay);
+	return code;
+}
+
+static int add_run(archive *a, const cli_args *args, cli_place *place)
+{
+	part p = {0};
+	esk_reader *reader;
+	esk_error err = {0};
+	int code = cli_parse_every(args, &p.every);
+	if (code == CLI_OK && p.every == 0)
+		p.every = 1;
+	if (code == CLI_OK)
+		code = cli_place_open_store(place, true);
+	if (code != CLI_OK)
+		return code;
+	if (cli_value(args, "episode") != NULL)
+		return add_episode(a, args, place, &p);
+	if (esk_reader_open(place->store, place->words[0], &reader, &err) != ESK_OK)
+		return cli_fail_with(&err);
+	code = add_datasets(a, reader, place->words[0], &p);
+	esk_reader_close(reader);
+	return code;
+}
+
+static int add_ref(archive *a, const cli_args *args, cli_place *place)
 {
 	cli_selection s;
-	int code = cli_select_open(place, ref, every, &s);
+	int code = cli_select_given(args, place, place->words[0], 0, &s);
 	if (code == CLI_OK)
 		code = add_array(a, &s, s.rows.info.path);
 	cli_select_close(&s);
 	return code;
 }
 
-static int fill_archive(FILE *out, cli_place *place, uint64_t every, bool compress)
+static int fill_archive(FILE *out, const cli_args *args, cli_place *place)
 {
-	const char *what = place->words[0];
-	archive a = {.npz = cli_npz_begin(out, compress), .path = place->words[1]};
+	bool ref = strncmp(place->words[0], "h5://", 5) == 0;
+	archive a = {.npz = cli_npz_begin(out, cli_flag(args, "compress")), .path = place->words[1]};
 	cli_catch_signals();
 	cli_progress_begin("exporting");
-	int code = strncmp(what, "h5://", 5) == 0 ? add_ref(&a, place, what, every)
-						  : add_run(&a, place, what, every);
+	int code = ref ? add_ref(&a, args, place) : add_run(&a, args, place);
 	cli_progress_end();
 	if (code == CLI_OK)
 		cli_npz_end(a.npz);
@@ -170,19 +201,13 @@ static int fill_archive(FILE *out, cli_place *place, uint64_t every, bool compre
 
 static int export_npz(const cli_args *args, cli_place *place)
 {
-	uint64_t every;
 	cli_target target;
 	const char *path = place->words[1];
-	int code = parse_every(args, &every);
-	if (code == CLI_OK && strcmp(path, "-") == 0 && isatty(STDOUT_FILENO))
-		code = cli_usage(args, "binary data does not go to a terminal: name a file");
+	if (strcmp(path, "-") == 0 && isatty(STDOUT_FILENO))
+		return cli_usage(args, "binary data does not go to a terminal: name a file");
+	int code = cli_target_open(path, &target);
 	if (code == CLI_OK)
-		code = cli_place_open_store(place, true);
-	if (code != CLI_OK)
-		return code;
-	code = cli_target_open(path, &target);
-	if (code == CLI_OK)
-		code = fill_archive(target.out, place, every, cli_flag(args, "compress"));
+		code = fill_archive(target.out, args, place);
 	code = cli_target_close(&target, code);
 	return cli_place_close(place, code);
 }
@@ -215,12 +240,14 @@ const cli_command cli_export = {
 	.name = "export",
 	.summary = "write a run as a video or .npz",
 	.usage = "KIND [STORE] RUN|REF FILE [OPTIONS]",
-	.description = "video: the frames of a REF as .mp4, .gif, .mkv or .webm, made by ffmpeg. npz: a REF, "
+	.description = "video: the frames of a REF, or with --episode of a RUN, as .mp4, .gif, .mkv or "
+		       ".webm, made by ffmpeg. npz: a REF, "
 		       "or every "
 		       "array of a RUN, as numpy's .npz (numpy.load); missing cells are zeros, and "
 		       "<name>_valid says "
 		       "which are there. The file appears whole or not at all.",
 	.options = (const cli_option[]){{"every", 'n', "N", NULL, "take every N-th row"},
+		{"episode", 'e', "N", NULL, "the rows of an episode of the RUN (-1: the last)"},
 		{"fps", 0, "N", NULL, "video: frames a second; default: 30"},
 		{"scale", 0, "X", NULL, "video: enlarge (2) or reduce (1/4) each frame"},
 		{"channels", 0, "WHAT", "auto|rgba|stack", "video: what four channels are, as for get"},

@@ -1,5 +1,6 @@
 /* esker get: rows of a dataset as a picture, as .npy, as raw bytes, as JSON. */
 #include "commands.h"
+#include "episode.h"
 #include "npy.h"
 #include "raster.h"
 #include "select.h"
@@ -14,6 +15,7 @@
 
 #define PIECE_BYTES (16u << 20)
 #define SHOWN_ELEMENTS 64
+#define SHEET_FRAMES 48 /* of an episode */
 
 typedef enum format {
 	FORMAT_SUMMARY,
@@ -238,11 +240,11 @@ static int write_selection(cli_selection *s, format f, const cli_picture *pictur
 	}
 }
 
-static int get(const cli_args *args, cli_place *place, format f, const cli_picture *picture, uint64_t every)
+static int get(const cli_args *args, cli_place *place, format f, const cli_picture *picture)
 {
 	cli_selection s;
 	cli_target target;
-	int code = cli_select_open(place, place->words[0], every, &s);
+	int code = cli_select_given(args, place, place->words[0], f == FORMAT_PNG ? SHEET_FRAMES : 0, &s);
 	if (code == CLI_OK) {
 		code = cli_target_open(cli_value(args, "output"), &target);
 		if (code == CLI_OK)
@@ -258,27 +260,20 @@ static int run_get(cli_args *args)
 	format f = FORMAT_UNKNOWN;
 	cli_picture picture;
 	cli_place place;
-	uint64_t every = 1;
-	const char *text = cli_value(args, "every");
 	int code = cli_place_find(args, &place);
 	if (code == CLI_OK)
 		code = choose_format(args, &f);
 	if (code == CLI_OK)
 		code = parse_picture(args, &picture);
-	if (code == CLI_OK && text != NULL &&
-		(!cli_parse_u64(text, &every) || every == 0 || every > INT64_MAX))
-		code = cli_usage(args, "--every: a number from 1 was expected, found \"%s\"", text);
-	if (code == CLI_OK)
-		code = cli_place_open_store(&place, true);
 	if (code != CLI_OK)
 		return code;
-	return cli_place_close(&place, get(args, &place, f, &picture, every));
+	return cli_place_close(&place, get(args, &place, f, &picture));
 }
 
 const cli_command cli_get = {
 	.name = "get",
 	.summary = "get rows as a picture, .npy, raw bytes or JSON",
-	.usage = "[STORE] REF [-o FILE] [-f FORMAT] [OPTIONS]",
+	.usage = "[STORE] REF [-o FILE] [-f FORMAT] [OPTIONS], [STORE] RUN --episode N [-o FILE] [OPTIONS]",
 	.description = "The file's ending says the format. Without -o: a summary on a terminal, else JSON on "
 		       "standard output. PNG "
 		       "takes cells of height x width, with 1, 3 or 4 channels (channels first, too), 8 or "
@@ -290,6 +285,8 @@ const cli_command cli_get = {
 		{"format", 'f', "FORMAT", "png|npy|raw|json|summary", "png, npy, raw, json or summary"},
 		{"json", 0, NULL, NULL, "the same as --format json"},
 		{"every", 'n', "N", NULL, "take every N-th row of the range"},
+		{"episode", 'e', "N", NULL,
+			"the pictures of an episode (-1: the last); as PNG about 48 of them"},
 		{"columns-per-row", 0, "N", NULL, "frames in a row of the sheet; default: about 4:3 in all"},
 		{"scale", 0, "X", NULL, "enlarge (2) or reduce (1/4) each frame"},
 		{"channels", 0, "WHAT", "auto|rgba|stack",
@@ -300,6 +297,7 @@ const cli_command cli_get = {
 						  "one frame as a picture"},
 		{"esker get data h5://game/frames/0:2000 --every 50 --scale 1/2 -o sheet.png",
 			"a contact sheet"},
+		{"esker get data game --episode 3 -o sheet.png", "a contact sheet of an episode"},
 		{"esker get data h5://game/action -o - -f npy | python3 plot.py", "an array into a pipe"},
 		{"esker get -C data h5://imu/acc/10:20 | jq .data", "values as JSON"}, {0}},
 	.needs = CLI_STORE,

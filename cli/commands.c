@@ -9,6 +9,7 @@ const cli_command *const cli_commands[] = {
 	&cli_get,
 	&cli_cat,
 	&cli_query,
+	&cli_episodes,
 	&cli_export,
 	&cli_verify,
 	&cli_repair,

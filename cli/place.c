@@ -72,6 +72,8 @@ int cli_place_find(const cli_args *args, cli_place *ret_place)
 
 int cli_place_open_store(cli_place *place, bool read_only)
 {
+	if (place->store != NULL)
+		return CLI_OK;
 	if (!is_store(place->path)) {
 		const char *what = is_directory(place->path) ? "holds no esker.db" : "is no directory";
 		return cli_fail("%s: no store here (it %s): name one with -C DIR, as the first argument or "

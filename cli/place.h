@@ -20,7 +20,7 @@ typedef struct cli_place {
 int cli_place_find(const cli_args *args, cli_place *ret_place);
 /* cli_place_find, then opens the store. */
 int cli_place_open(const cli_args *args, bool read_only, cli_place *ret_place);
-/* Opens the store of a place that was found. */
+/* Opens the store of a place that was found, unless it is open. */
 int cli_place_open_store(cli_place *place, bool read_only);
 /* Reports a failing close, unless `code` is a failure already; returns the code to exit with. */
 int cli_place_close(cli_place *place, int code);

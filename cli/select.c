@@ -50,13 +50,19 @@ int cli_select_dataset(esk_dataset *dataset, const char *text, uint64_t every, c
 void cli_select_close(cli_selection *selection)
 {
 	cli_rows_close(&selection->rows);
+	free(selection->numbers);
+	selection->numbers = NULL;
 	esk_reader_close(selection->reader);
+	esk_replay_reader_close(selection->replay);
 	selection->reader = NULL;
+	selection->replay = NULL;
 }
 
 int cli_select_load(cli_selection *s, uint64_t i, uint64_t piece_rows)
 {
 	uint64_t count = s->count - i < piece_rows ? s->count - i : piece_rows;
+	if (s->numbers != NULL)
+		return cli_rows_load_these(&s->rows, s->numbers + i, count);
 	return cli_rows_load(&s->rows, s->first + i * s->step, s->step, count);
 }
 

@@ -5,14 +5,18 @@
 #include "place.h"
 #include "value.h"
 
+#include <esker/replay.h>
+
 typedef struct cli_selection {
 	const char *text; /* the ref as given */
 	esk_ref ref;
-	esk_reader *reader;
+	esk_reader *reader;        /* owned, may be NULL */
+	esk_replay_reader *replay; /* the same */
 	cli_rows rows;
 	uint64_t first; /* rows first, first + step, …: `count` of them */
 	uint64_t step;
 	uint64_t count;
+	uint64_t *numbers; /* or these, where they do not lie so; owned */
 } cli_selection;
 
 /* Takes every `every`-th row of what the ref names. */

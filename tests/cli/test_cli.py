@@ -18,6 +18,8 @@ COMMANDS = [
     "get",
     "cat",
     "query",
+    "episodes",
+    "export",
     "verify",
     "repair",
     "reindex",
