@@ -128,13 +128,12 @@ static json_t *dataset_as_json(const cli_rows *rows)
 	const esk_column *column = &rows->info.column;
 	char type[512];
 	cli_format_type(column, type, sizeof type);
-	const char *slash = strrchr(rows->info.path, '/');
+	char stream[ESK_MAX_PATH + 1];
+	cli_stream_of(&rows->info, stream, sizeof stream);
 	json_t *object = json_object();
 	json_object_set_new(object, "path", json_string(rows->info.path));
-	json_object_set_new(object, "stream",
-		slash == NULL ? json_string("/")
-			      : json_stringn(rows->info.path, (size_t)(slash - rows->info.path)));
-	json_object_set_new(object, "column", json_string(slash == NULL ? rows->info.path : slash + 1));
+	json_object_set_new(object, "stream", json_string(stream));
+	json_object_set_new(object, "column", json_string(column->name));
 	json_object_set_new(object, "type", json_string(type));
 	json_t *shape = json_array();
 	for (uint32_t i = 0; i < column->rank; i++)

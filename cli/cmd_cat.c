@@ -38,21 +38,6 @@ typedef struct cat {
 
 /* ---- choosing columns ---- */
 
-static void stream_of(const char *path, char *buf, size_t size)
-{
-	const char *slash = strrchr(path, '/');
-	if (slash == NULL)
-		snprintf(buf, size, "/");
-	else
-		snprintf(buf, size, "%.*s", (int)(slash - path), path);
-}
-
-static const char *name_of(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	return slash != NULL ? slash + 1 : path;
-}
-
 /* True if `name` stands in the list "a,b,c" (NULL: everything does). */
 static bool listed(const char *list, const char *name)
 {
@@ -71,8 +56,7 @@ static void add_column(cat *c, const cli_rows *rows)
 {
 	column *col = &c->columns[c->column_count++];
 	*col = (column){.rows = *rows};
-	const char *name = name_of(rows->info.path);
-	col->name = cli_copy(name);
+	col->name = cli_copy(rows->info.column.name);
 	col->as_ref = rows->elements > INLINE_ELEMENTS && !cli_flag(c->args, "full");
 	col->spread = rows->elements > 1 && !col->as_ref;
 }
@@ -86,7 +70,7 @@ static int only_stream(const cat *c, char *buf, size_t size)
 		esk_dataset_info info = {.struct_size = sizeof info};
 		if (esk_dataset_get_info(esk_reader_dataset_at(c->reader, i), &info, NULL) != ESK_OK)
 			continue;
-		stream_of(info.path, name, sizeof name);
+		cli_stream_of(&info, name, sizeof name);
 		if (count > 0 && strcmp(name, buf) == 0)
 			continue;
 		snprintf(buf, size, "%s", name);
@@ -120,11 +104,11 @@ static int add_stream(cat *c, const char *stream)
 		int code = cli_rows_open(esk_reader_dataset_at(c->reader, i), &rows);
 		if (code != CLI_OK)
 			return code;
-		stream_of(rows.info.path, name, sizeof name);
+		cli_stream_of(&rows.info, name, sizeof name);
 		if (strcmp(name, stream) != 0)
 			continue;
 		found = true;
-		if (listed(wanted, name_of(rows.info.path)))
+		if (listed(wanted, rows.info.column.name))
 			add_column(c, &rows);
 	}
 	if (!found)

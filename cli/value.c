@@ -222,6 +222,15 @@ void cli_format_type(const esk_column *column, char *buf, size_t size)
 
 /* ---- rows ---- */
 
+void cli_stream_of(const esk_dataset_info *info, char *buf, size_t size)
+{
+	size_t path = strlen(info->path), name = strlen(info->column.name);
+	if (path <= name)
+		snprintf(buf, size, "/");
+	else
+		snprintf(buf, size, "%.*s", (int)(path - name - 1), info->path);
+}
+
 int cli_rows_open(esk_dataset *dataset, cli_rows *ret_rows)
 {
 	*ret_rows = (cli_rows){.dataset = dataset, .info = {.struct_size = sizeof(esk_dataset_info)}};

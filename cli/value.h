@@ -38,6 +38,9 @@ typedef struct cli_rows {
 	esk_string *strings;
 } cli_rows;
 
+/* The stream that a dataset is a column of: "/" for the root. */
+void cli_stream_of(const esk_dataset_info *info, char *buf, size_t size);
+
 int cli_rows_open(esk_dataset *dataset, cli_rows *ret_rows);
 void cli_rows_close(cli_rows *rows);
 /* Rows of one piece that take about `bytes` of memory; at least 1. */

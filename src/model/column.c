@@ -16,11 +16,36 @@ uint64_t esk_column_cell_bytes(const esk_column *column)
 	return bytes;
 }
 
+esk_status esk_column_name_check(const char *name, esk_error *err)
+{
+	char part[ESK_COLUMN_NAME_BYTES + 1];
+	if (strnlen(name, sizeof part) == sizeof part)
+		return esk_fail(err, ESK_EINVAL, "the name of a column is longer than %d bytes: \"%.40s...\"",
+			ESK_COLUMN_NAME_BYTES, name);
+	for (const char *at = name;; at++) {
+		const char *end = strchrnul(at, '/');
+		snprintf(part, sizeof part, "%.*s", (int)(end - at), at);
+		esk_status status = esk_name_check(part, "column", err);
+		if (status != ESK_OK)
+			return strchr(name, '/') != NULL ? esk_fail_in(err, status, "column \"%s\"", name)
+							 : status;
+		if (*end == '\0')
+			return ESK_OK;
+		at = end;
+	}
+}
+
+bool esk_path_at_or_below(const char *path, const char *top)
+{
+	size_t size = strlen(top);
+	return strncmp(path, top, size) == 0 && (path[size] == '\0' || path[size] == '/');
+}
+
 esk_status esk_column_check(const esk_column *column, esk_error *err)
 {
 	if (memchr(column->name, '\0', sizeof column->name) == NULL)
 		return esk_fail(err, ESK_EINVAL, "a column's name is not terminated");
-	esk_status status = esk_name_check(column->name, "column", err);
+	esk_status status = esk_column_name_check(column->name, err);
 	if (status != ESK_OK)
 		return status;
 	if (!esk_dtype_valid(column->dtype))

@@ -8,9 +8,16 @@
 #include <esker/ref.h>
 
 #define ESK_CHUNK_TARGET_BYTES (1u << 20)
+#define ESK_COLUMN_NAME_BYTES 240 /* of a path whole; "_valid" fits behind it */
 
 /* True if kind and size_bytes belong together. */
 bool esk_dtype_valid(esk_dtype dtype);
+
+/* The name of a column: a name, or a path of names ("goal/position"). */
+esk_status esk_column_name_check(const char *name, esk_error *err);
+
+/* True if `path` is `top` or lies below it. */
+bool esk_path_at_or_below(const char *path, const char *top);
 
 /* Checks a column from outside: name, dtype, shape, product without overflow (below 2^40 bytes a cell). */
 esk_status esk_column_check(const esk_column *column, esk_error *err);

@@ -1,6 +1,7 @@
 /* The drain thread: ring -> columns; when to commit; what to do after a failure; requests of callers. */
 #include "record/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -306,18 +307,21 @@ static esk_status add_stream(esk_recorder *r, esk_stream *stream, esk_error *err
 	return status;
 }
 
-/* A name in the file that a new stream would need. */
+/* A name in the file's root that a new stream would need: its group, or the first part of each column. */
 static esk_status check_room(esk_recorder *r, const esk_stream *stream, esk_error *err)
 {
-	char path[2 * ESK_MAX_NAME + 16];
+	char name[ESK_MAX_NAME + 16];
 	bool root = strcmp(stream->name, "/") == 0;
-	for (size_t c = 0; c < (root ? stream->column_count : 1); c++) {
-		esk_segment_column_path(
-			stream->name, root ? stream->columns[c].name : "", false, path, sizeof path);
-		path[root ? strlen(path) : strlen(stream->name)] = '\0';
-		if (esk_h5_exists(r->file, path))
+	for (size_t c = 0; c < (root ? 2 * stream->column_count : 1); c++) {
+		const esk_column *column = &stream->columns[c / 2];
+		if (c % 2 == 1 && !column->nullable)
+			continue;
+		snprintf(name, sizeof name, "%s%s", root ? column->name : stream->name,
+			c % 2 == 1 ? "_valid" : "");
+		*strchrnul(name, '/') = '\0';
+		if (esk_h5_exists(r->file, name))
 			return esk_fail(err, ESK_EEXIST, "%s has \"%s\" already: choose another name",
-				r->file_path, path);
+				r->file_path, name);
 	}
 	return ESK_OK;
 }

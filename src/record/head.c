@@ -83,7 +83,7 @@ static esk_status read_column(esk_h5 *file, const esk_segment_stream *stream, co
 {
 	char path[2 * ESK_MAX_NAME + 16];
 	esk_h5_dataset *dataset;
-	esk_status status = esk_name_check(name, "column", err);
+	esk_status status = esk_column_name_check(name, err);
 	if (status != ESK_OK)
 		return status;
 	esk_segment_column_path(stream->name, name, false, path, sizeof path);
@@ -95,6 +95,7 @@ static esk_status read_column(esk_h5 *file, const esk_segment_stream *stream, co
 		return esk_fail(
 			err, ESK_ECORRUPT, "%s: dataset \"%s\" is no column", esk_h5_path(file), path);
 	*ret_column = info->column;
+	snprintf(ret_column->name, sizeof ret_column->name, "%s", name); /* in the stream: may be a path */
 	ret_column->chunk_rows = info->chunked ? info->chunk_shape[0] : 0;
 	*rows = esk_min_u64(*rows, info->rows);
 	esk_segment_column_path(stream->name, name, true, path, sizeof path);

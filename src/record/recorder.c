@@ -586,6 +586,19 @@ esk_status esk_recorder_set_metadata(esk_recorder *r, const char *json, esk_erro
 	return status;
 }
 
+/* Refuses two datasets that cannot stand beside each other in a file: nothing lies below a dataset. */
+static esk_status check_apart(const char *stream, const char *name, const char *other, esk_error *err)
+{
+	if (strcmp(name, other) == 0)
+		return esk_fail(
+			err, ESK_EINVAL, "stream \"%s\": the name \"%s\" is taken twice", stream, name);
+	if (esk_path_at_or_below(name, other) || esk_path_at_or_below(other, name))
+		return esk_fail(err, ESK_EINVAL,
+			"stream \"%s\": \"%s\" and \"%s\": one would lie below the other, which is a dataset",
+			stream, name, other);
+	return ESK_OK;
+}
+
 static esk_status check_columns(const char *name, const esk_column *columns, size_t count, esk_error *err)
 {
 	char valid[ESK_MAX_NAME + 16];
@@ -599,12 +612,14 @@ static esk_status check_columns(const char *name, const esk_column *columns, siz
 		if (status != ESK_OK)
 			return esk_fail_in(err, status, "stream \"%s\"", name);
 		snprintf(valid, sizeof valid, "%s_valid", columns[c].name);
-		for (size_t d = 0; d < count; d++)
-			if ((d < c && strcmp(columns[d].name, columns[c].name) == 0) ||
-				(columns[c].nullable && strcmp(columns[d].name, valid) == 0))
-				return esk_fail(err, ESK_EINVAL,
-					"stream \"%s\": the name \"%s\" is taken twice", name,
-					columns[d].name);
+		for (size_t d = 0; d < count && status == ESK_OK; d++) {
+			if (d < c)
+				status = check_apart(name, columns[d].name, columns[c].name, err);
+			if (status == ESK_OK && columns[c].nullable)
+				status = check_apart(name, columns[d].name, valid, err);
+		}
+		if (status != ESK_OK)
+			return status;
 	}
 	return ESK_OK;
 }

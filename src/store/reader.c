@@ -467,16 +467,24 @@ static esk_status not_found(esk_reader *reader, const char *path, bool ambiguous
 	return status;
 }
 
+/* True if `path` ends with `name`, from the beginning of a part. */
+static bool ends_with(const char *path, const char *name)
+{
+	size_t size = strlen(path), tail = strlen(name);
+	return tail < size && path[size - tail - 1] == '/' && strcmp(path + size - tail, name) == 0;
+}
+
 static esk_status find(esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err)
 {
 	esk_dataset *found = find_path(reader, path);
-	size_t matches = found != NULL;
-	for (size_t i = 0; found == NULL && i < reader->dataset_count; i++)
-		matches += strcmp(reader->datasets[i]->column.name, path) == 0;
-	for (size_t i = 0; matches == 1 && found == NULL && i < reader->dataset_count; i++)
-		if (strcmp(reader->datasets[i]->column.name, path) == 0)
+	size_t matches = 0;
+	for (size_t i = 0; (found == NULL || matches > 0) && i < reader->dataset_count; i++) {
+		if (ends_with(reader->datasets[i]->path, path)) {
 			found = reader->datasets[i];
-	if (found == NULL)
+			matches++;
+		}
+	}
+	if (found == NULL || matches > 1)
 		return not_found(reader, path, matches > 1, err);
 	*ret_dataset = found;
 	return ESK_OK;

@@ -105,7 +105,8 @@ static void faulty_column_specs_are_refused_where_the_fault_is(void **state)
 		{"a:u8[18446744073709551616]", "64 bits"}, {"a:u8[4294967296,4294967296]", "larger than"},
 		{"a:u8[1099511627777]", "larger than"}, {"a:u8??", "byte 5"}, {"a:u8?[3]", "byte 5"},
 		{"a:u8@", "ends where a codec"}, {"a:u8@gzip@1", "byte 9"}, {"a:u8[2][3]", "byte 7"},
-		{"a:u8]", "byte 4"}, {"a:u8 a:u8", "twice"}, {"a/b:u8", "'/'"}, {".a:u8", "'.'"},
+		{"a:u8]", "byte 4"}, {"a:u8 a:u8", "twice"}, {"a//b:u8", "empty"}, {"a/:u8", "empty"},
+		{"/a:u8", "empty"}, {"a/.b:u8", "'.'"}, {"a/../b:u8", "'.'"}, {".a:u8", "'.'"},
 		{"a\\b:u8", "'\\'"}, {"\x01:u8", "control"}, {"\xff:u8", "UTF-8"},
 		{"a:u8[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", "31"}};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
