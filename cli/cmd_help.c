@@ -12,7 +12,7 @@ static const char store_rule[] =
 	"(esker.db); the environment variable ESKER_STORE; the current directory.";
 static const char ref_rule[] = "A REF names rows of a dataset: h5://RUN/PATH/INDEX, "
 			       "h5://RUN/PATH/START:STOP, or h5://RUN/PATH for all of it. "
-			       "PATH is STREAM/COLUMN, or a column's name that only one stream has. "
+			       "PATH is STREAM/COLUMN, or an end of it that only one column has. "
 			       "Characters that a URI reserves are "
 			       "percent-encoded.";
 

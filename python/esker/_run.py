@@ -79,7 +79,13 @@ class Run:
     # ---- recording -------------------------------------------------------------------------------------
 
     def stream(
-        self, name: str = "/", columns: Columns | None = None, *, like: Mapping[str, Any] | None = None
+        self,
+        name: str = "/",
+        columns: Columns | None = None,
+        *,
+        like: Mapping[str, Any] | None = None,
+        index: str | None = None,
+        rows_attribute: str | None = None,
     ) -> Stream:
         """Adds a stream, or opens the one that the run has with the same columns.
 
@@ -93,6 +99,13 @@ class Run:
             May be left out for a stream that this handle opened before.
         like : mapping, optional
             Instead of `columns`: name to a sample array or scalar that gives dtype and shape.
+        index : str, optional
+            Keep columns in a table of the catalogue too, row by row, as each commit makes them durable:
+            "replay_steps(reward = rewards, has_frame = frames?)". See FORMAT.md for the tables.
+        rows_attribute : str, optional
+            Name of an attribute of the file's root that holds the stream's number of rows.
+
+        A stream that the run has already keeps the `index` and `rows_attribute` that it was made with.
         """
         if columns is None and like is None:
             stream = self._streams.get(name)
@@ -105,15 +118,32 @@ class Run:
         if columns is not None and like is not None:
             raise InvalidArgument(f"run {self.name!r}, stream {name!r}: expected columns or like, found both")
         specs = column_specs(columns) if columns is not None else columns_like(like or {})
-        return self._open_stream(name, specs)
+        return self._open_stream(name, specs, {"index": index, "rows_attribute": rows_attribute})
 
-    def _open_stream(self, name: str, specs: list[ColumnSpec]) -> Stream:
+    def _open_stream(self, name: str, specs: list[ColumnSpec], texts: Mapping[str, str | None]) -> Stream:
+        options = ffi.new("esk_stream_options *")
+        options.struct_size = ffi.sizeof("esk_stream_options")
+        keep = {
+            field: ffi.new("char[]", encoded(value, field))
+            for field, value in texts.items()
+            if value is not None
+        }
+        for field, data in keep.items():
+            setattr(options, field, data)
         native = ffi.new("esk_column[]", max(1, len(specs)))
         for i, spec in enumerate(specs):
             spec.fill(ffi.addressof(native, i))
         pointer = ffi.new("esk_stream **")
         with self._lock, self._handle as run:
-            call(lib.esk_run_stream, run, encoded(name, "stream name"), native, len(specs), pointer)
+            call(
+                lib.esk_run_stream_with,
+                run,
+                encoded(name, "stream name"),
+                native,
+                len(specs),
+                options,
+                pointer,
+            )
             stream = self._streams.get(name)
             if stream is None or stream._handle.closed:
                 stream = Stream(self, name, pointer[0])
@@ -157,7 +187,7 @@ class Run:
     @metadata.setter
     def metadata(self, metadata: Mapping[str, Any]) -> None:
         with self._handle as run:
-            call(lib.esk_run_set_metadata, run, metadata_json(metadata))
+            call(lib.esk_run_set_metadata, run, json_object("metadata", metadata))
 
     # ---- reading what is committed -------------------------------------------------------------------------
 
@@ -244,14 +274,14 @@ class Run:
                 )
 
 
-def metadata_json(metadata: Mapping[str, Any]) -> bytes:
-    """Free metadata as JSON; numpy scalars and arrays become numbers and lists."""
-    if not isinstance(metadata, Mapping):
-        raise InvalidArgument(f"metadata: expected a mapping, found {type(metadata).__name__}")
+def json_object(what: str, values: Mapping[str, Any]) -> bytes:
+    """A run's metadata or attributes as JSON; numpy scalars and arrays become numbers and lists."""
+    if not isinstance(values, Mapping):
+        raise InvalidArgument(f"{what}: expected a mapping, found {type(values).__name__}")
     try:
-        return json.dumps(dict(metadata), allow_nan=False, default=_plain).encode()
+        return json.dumps(dict(values), allow_nan=False, default=_plain).encode()
     except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"metadata: expected what JSON can hold, found {error}") from None
+        raise InvalidArgument(f"{what}: expected what JSON can hold, found {error}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -31,7 +31,7 @@ from esker._native import ffi, lib
 from esker._query import Rows, run_query
 from esker._reader import Reader, decoded, fill_texts
 from esker._refs import Ref, encoded
-from esker._run import Run, metadata_json
+from esker._run import Run, json_object
 
 Policy = Literal["block", "overwrite", "reject"]
 
@@ -115,6 +115,7 @@ class Store:
         segment_bytes: int = 0,
         payload_checksums: bool = False,
         append: bool = False,
+        attributes: Mapping[str, Any] | None = None,
     ) -> Run:
         """Starts recording the run `name` into `<store>/<name>.h5`.
 
@@ -141,16 +142,18 @@ class Store:
             Keep a crc32c of every record's payload in the ring.
         append : bool
             Go on with the run of that name if there is one, rather than raise `Exists`.
+        attributes : mapping, optional
+            Numbers, texts and truth values that become attributes of each file's root, beside `metadata`.
         """
         self._refuse_inherited(f"run {name!r}")
         options = ffi.new("esk_run_options *")
         options.struct_size = ffi.sizeof("esk_run_options")
         keep = []
-        for field, value in (("metadata_json", metadata), ("codec", codec)):
+        for field, value in (("metadata", metadata), ("attributes", attributes), ("codec", codec)):
             if value is not None:
-                data = metadata_json(value) if field == "metadata_json" else encoded(value, "codec")
+                data = encoded(value, "codec") if field == "codec" else json_object(field, value)
                 keep.append(ffi.new("char[]", data))
-                setattr(options, field, keep[-1])
+                setattr(options, field if field == "codec" else f"{field}_json", keep[-1])
         if policy not in _POLICIES:
             raise InvalidArgument(
                 f"run {name!r}: expected policy of {', '.join(_POLICIES)}, found {policy!r}"

@@ -1,4 +1,4 @@
-/* Attributes: text, integers.
+/* Attributes: text, integers, single values of either kind, of reals and of truth.
  *
  * What does not change is not written, and what keeps its type and size is overwritten in place, so that a
  * commit which sets the same attributes each time makes nothing grow. Text is a fixed UTF-8 string of exactly
@@ -206,11 +206,10 @@ static esk_status write_attribute(hid_t object, const char *what, const char *na
 	return status;
 }
 
-esk_status esk_h5_text_write(
-	hid_t object, const char *what, const char *name, const char *text, esk_error *err)
+static esk_status write_text(
+	hid_t object, const char *what, const char *name, const char *text, bool variable, esk_error *err)
 {
 	size_t size = strlen(text);
-	bool variable = size > LONG_TEXT_BYTES;
 	char *present = NULL;
 	hid_t type;
 	esk_status status;
@@ -229,6 +228,12 @@ esk_status esk_h5_text_write(
 		object, what, name, type, type, 0, variable ? (const void *)&text : (const void *)text, err);
 	esk_h5_drop(type);
 	return status;
+}
+
+esk_status esk_h5_text_write(
+	hid_t object, const char *what, const char *name, const char *text, esk_error *err)
+{
+	return write_text(object, what, name, text, strlen(text) > LONG_TEXT_BYTES, err);
 }
 
 /* As open_object, for writing. */
@@ -339,5 +344,118 @@ esk_status esk_h5_get_i64(
 	status = close_object(file, id, status, err);
 	if (status == ESK_OK)
 		*ret_value = value;
+	return status;
+}
+
+/* ---- single values ---- */
+
+void esk_h5_scalar_clear(esk_h5_scalar *scalar)
+{
+	free(scalar->text);
+	*scalar = (esk_h5_scalar){0};
+}
+
+static esk_status write_truth(hid_t object, const char *what, const char *name, bool value, esk_error *err)
+{
+	uint8_t byte = value;
+	hid_t type = esk_h5_type_make((esk_dtype){ESK_BOOL, 1});
+	esk_status status;
+
+	if (type < 0)
+		return esk_h5_fail(err, ESK_ENOMEM, "cannot make the type of attribute '%s'", name);
+	status = write_attribute(object, what, name, type, type, 0, &byte, err);
+	esk_h5_drop(type);
+	return status;
+}
+
+esk_status esk_h5_set_scalar(
+	esk_h5 *file, const char *object, const char *name, const esk_h5_scalar *value, esk_error *err)
+{
+	char path[ESK_H5_PATH_BYTES];
+	hid_t id;
+	esk_status status = open_to_write(file, object, path, &id, err);
+
+	if (status != ESK_OK)
+		return status;
+	if (value->kind == ESK_H5_TEXT)
+		status = write_text(id, path, name, value->text, true, err);
+	else if (value->kind == ESK_H5_TRUTH)
+		status = write_truth(id, path, name, value->integer != 0, err);
+	else if (value->kind == ESK_H5_REAL)
+		status = write_attribute(
+			id, path, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 0, &value->real, err);
+	else
+		status = write_attribute(
+			id, path, name, H5T_STD_I64LE, H5T_NATIVE_INT64, 0, &value->integer, err);
+	return close_object(file, id, status, err);
+}
+
+/* Reads what is not text from an open attribute of type `type`. */
+static herr_t read_value(hid_t attribute, hid_t type, esk_h5_scalar *value)
+{
+	int8_t byte = 0;
+	herr_t done;
+
+	switch (H5Tget_class(type)) {
+	case H5T_INTEGER:
+		value->kind = ESK_H5_INTEGER;
+		return H5Aread(attribute, H5T_NATIVE_INT64, &value->integer);
+	case H5T_FLOAT:
+		value->kind = ESK_H5_REAL;
+		return H5Aread(attribute, H5T_NATIVE_DOUBLE, &value->real);
+	default: /* an enumeration of one byte: the caller looked */
+		value->kind = ESK_H5_TRUTH;
+		done = H5Aread(attribute, type, &byte);
+		value->integer = byte != 0;
+		return done;
+	}
+}
+
+static bool is_number_or_truth(hid_t type)
+{
+	H5T_class_t class = H5Tget_class(type);
+	return class == H5T_INTEGER || class == H5T_FLOAT || (class == H5T_ENUM && H5Tget_size(type) == 1);
+}
+
+static esk_status read_scalar(
+	hid_t object, const char *what, const char *name, esk_h5_scalar *value, esk_error *err)
+{
+	hid_t attribute = H5I_INVALID_HID, type;
+	esk_status status = open_attribute(object, what, name, &attribute, err);
+
+	if (status != ESK_OK)
+		return status;
+	type = H5Aget_type(attribute);
+	if (type >= 0 && H5Tget_class(type) == H5T_STRING) {
+		value->kind = ESK_H5_TEXT;
+		status = esk_h5_text_read(object, what, name, &value->text, err);
+	} else if (type < 0 || !is_number_or_truth(type)) {
+		status = esk_fail(err, ESK_ETYPE, "attribute '%s' of '/%s' is no number, truth value or text",
+			name, what);
+	} else if (point_count(attribute) != 1) {
+		status = esk_fail(err, ESK_ESHAPE, "attribute '%s' of '/%s' is not one value", name, what);
+	} else if (read_value(attribute, type, value) < 0) {
+		status = esk_h5_fail(err, ESK_ECORRUPT, "cannot read attribute '%s' of '/%s'", name, what);
+	}
+	esk_h5_drop(type);
+	esk_h5_drop(attribute);
+	return status;
+}
+
+esk_status esk_h5_get_scalar(
+	esk_h5 *file, const char *object, const char *name, esk_h5_scalar *ret_value, esk_error *err)
+{
+	char path[ESK_H5_PATH_BYTES];
+	hid_t id;
+	esk_h5_scalar value = {0};
+	esk_status status = open_object(file, object, path, &id, err);
+
+	if (status != ESK_OK)
+		return status;
+	status = close_object(file, id, read_scalar(id, path, name, &value, err), err);
+	if (status == ESK_OK)
+		*ret_value = value;
+	else
+		esk_h5_scalar_clear(&value);
 	return status;
 }

@@ -73,6 +73,22 @@ esk_status esk_h5_get_u64s(esk_h5 *file, const char *object, const char *name, u
 	size_t count, esk_error *err);
 esk_status esk_h5_get_i64(
 	esk_h5 *file, const char *object, const char *name, int64_t *ret_value, esk_error *err);
+/* One value of the kinds that h5py shows as int, float, bool and str. */
+typedef enum esk_h5_scalar_kind { ESK_H5_INTEGER, ESK_H5_REAL, ESK_H5_TRUTH, ESK_H5_TEXT } esk_h5_scalar_kind;
+typedef struct esk_h5_scalar {
+	esk_h5_scalar_kind kind;
+	int64_t integer; /* of a truth: 0 or 1 */
+	double real;
+	char *text; /* owned: esk_h5_scalar_clear */
+} esk_h5_scalar;
+void esk_h5_scalar_clear(esk_h5_scalar *scalar);
+/* As int64, float64, bool (h5py's enumeration), or a variable string, which h5py shows as str where it shows
+ * a fixed one as bytes. */
+esk_status esk_h5_set_scalar(
+	esk_h5 *file, const char *object, const char *name, const esk_h5_scalar *value, esk_error *err);
+/* ESK_ENOTFOUND; ESK_ETYPE, ESK_ESHAPE where it is none of the kinds or not one value. */
+esk_status esk_h5_get_scalar(
+	esk_h5 *file, const char *object, const char *name, esk_h5_scalar *ret_value, esk_error *err);
 bool esk_h5_exists(esk_h5 *file, const char *object);
 /* Makes a group and those above it; one that exists is success. */
 esk_status esk_h5_make_group(esk_h5 *file, const char *path, esk_error *err);

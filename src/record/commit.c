@@ -74,7 +74,7 @@ esk_status esk_commit_begin(esk_recorder *r, bool finished, esk_error *err)
 	if (status == ESK_OK)
 		status = esk_h5_status(r->file, err); /* a write that was swallowed */
 	if (status == ESK_OK) {
-		r->metadata_dirty = false;
+		r->metadata_dirty = r->attributes_dirty = false;
 		r->last_commit_begin_ns = esk_monotonic_ns();
 	}
 	return status;

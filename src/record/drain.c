@@ -276,7 +276,7 @@ static esk_status try_again(esk_recorder *r, esk_error *err)
 	r->drained_position = r->released_position;
 	r->drained_sequence = r->head.sequence;
 	forget_later_gaps(r);
-	r->metadata_dirty = true; /* a failed commit may have had it */
+	r->metadata_dirty = r->attributes_dirty = true; /* a failed commit may have had them */
 	if (r->head.ring_id != r->ring_id)
 		return esk_fail(
 			err, ESK_ECORRUPT, "%s was committed by another recorder meanwhile", r->file_path);
@@ -337,6 +337,9 @@ static esk_status carry_out(esk_recorder *r, esk_control *control, esk_error *er
 	}
 	if (control->kind == ESK_CONTROL_STREAM) {
 		esk_status status = check_room(r, control->stream, err);
+		if (status == ESK_OK)
+			status = esk_attributes_check_apart(r, control->stream, err);
+		control->refused = status != ESK_OK;
 		return status == ESK_OK ? add_stream(r, control->stream, err) : status;
 	}
 	free(r->metadata);
@@ -359,7 +362,7 @@ static void serve(esk_recorder *r)
 			return;
 		esk_error error = {0};
 		esk_status outcome = carry_out(r, control, &error);
-		if (outcome != ESK_OK && outcome != ESK_EEXIST && r->file != NULL &&
+		if (outcome != ESK_OK && !control->refused && r->file != NULL &&
 			control->kind == ESK_CONTROL_STREAM)
 			esk_drain_fail(r, outcome, &error);
 		pthread_mutex_lock(&r->lock);
@@ -432,10 +435,22 @@ static esk_status start_commit(esk_recorder *r, uint64_t request, esk_error *err
 	return ESK_OK;
 }
 
+static bool segment_has_rows(const esk_recorder *r)
+{
+	uint32_t count = atomic_load_explicit(
+		&r->stream_count, memory_order_acquire); /* with the release in add_stream */
+	for (uint32_t s = 0; s < count; s++)
+		if (r->streams[s]->rows > r->streams[s]->first_row)
+			return true;
+	return false;
+}
+
+/* A segment without rows is never sealed: where attributes and empty datasets alone are larger than a segment
+ * may be, the run would rotate without end. */
 static bool rotation_due(const esk_recorder *r)
 {
 	return r->options.segment_bytes > 0 && !r->sink_pending && r->sealed_name[0] == '\0' &&
-	       esk_h5_file_bytes(r->file) >= r->options.segment_bytes && r->drained_position > 0;
+	       esk_h5_file_bytes(r->file) >= r->options.segment_bytes && segment_has_rows(r);
 }
 
 static esk_status rotate(esk_recorder *r, esk_error *err)

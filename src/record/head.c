@@ -56,8 +56,11 @@ esk_status esk_segment_read_head(esk_h5 *file, esk_segment_head *ret_head, esk_e
 
 void esk_segment_streams_free(esk_segment_stream *streams, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		free(streams[i].columns);
+		free(streams[i].index);
+		free(streams[i].rows_attribute);
+	}
 	free(streams);
 }
 
@@ -103,6 +106,14 @@ static esk_status read_column(esk_h5 *file, const esk_segment_stream *stream, co
 	return ESK_OK;
 }
 
+/* *ret_text stays NULL where there is no such attribute. */
+static esk_status read_optional(
+	esk_h5 *file, const char *object, const char *name, char **ret_text, esk_error *err)
+{
+	esk_status status = esk_h5_get_text(file, object, name, ret_text, err);
+	return status == ESK_ENOTFOUND ? ESK_OK : status;
+}
+
 static esk_status read_stream(esk_h5 *file, const char *name, esk_segment_stream *stream, esk_error *err)
 {
 	uint64_t numbers[2];
@@ -114,6 +125,10 @@ static esk_status read_stream(esk_h5 *file, const char *name, esk_segment_stream
 		status = esk_h5_get_u64s(file, name, "esker_stream", numbers, 2, err);
 	if (status == ESK_OK)
 		status = esk_h5_get_text(file, name, "esker_columns", &text, err);
+	if (status == ESK_OK)
+		status = read_optional(file, name, "esker_index", &stream->index, err);
+	if (status == ESK_OK)
+		status = read_optional(file, name, "esker_rows_attribute", &stream->rows_attribute, err);
 	if (status == ESK_OK)
 		status = split_names(text, &names, &count, err);
 	if (status != ESK_OK)

@@ -82,6 +82,8 @@ struct esk_stream {
 	esk_recorder *recorder;
 	uint32_t id;
 	char name[ESK_MAX_NAME + 1];
+	char *index;          /* esk_stream_options.index; NULL: none */
+	char *rows_attribute; /* esk_stream_options.rows_attribute; NULL: none */
 	esk_column *columns;
 	size_t column_count;
 	bool has_strings;
@@ -100,9 +102,10 @@ struct esk_stream {
 	/* drain thread */
 	esk_column_writer *writers; /* column_count, then one for the validity of each nullable column */
 	size_t writer_count;
-	size_t *valid_writer; /* per column: index of its validity's writer, or SIZE_MAX */
-	uint64_t rows;        /* of the run, drained */
-	uint64_t first_row;   /* of the live segment */
+	size_t *valid_writer;          /* per column: index of its validity's writer, or SIZE_MAX */
+	uint64_t rows;                 /* of the run, drained */
+	uint64_t rows_attribute_value; /* as the live segment has it */
+	uint64_t first_row;            /* of the live segment */
 
 	/* under recorder->lock */
 	uint64_t committed_rows;
@@ -123,6 +126,7 @@ typedef struct esk_control {
 	esk_control_kind kind;
 	esk_stream *stream;
 	char *metadata;
+	bool refused; /* before anything was changed */
 	bool done;
 	esk_status status;
 	esk_error error;
@@ -191,6 +195,9 @@ struct esk_recorder {
 	esk_column_writer gap_writer;
 	char *metadata;
 	bool metadata_dirty;
+	esk_attribute *attributes; /* of every segment's root */
+	size_t attribute_count;
+	bool attributes_dirty;
 	bool sink_pending; /* the sink has not seen the last durable state */
 	uint64_t last_commit_begin_ns;
 	uint64_t retry_at_ns; /* monotonic; with file == NULL */
@@ -253,9 +260,20 @@ typedef struct esk_rows_layout {
 bool esk_rows_layout_compute(const esk_stream *stream, uint64_t rows, uint64_t *cells, uint64_t *valid,
 	esk_rows_layout *ret_layout);
 
-/* stream.c */
+/* attributes.c */
+esk_status esk_attributes_copy(
+	esk_recorder *r, const esk_attribute *attributes, size_t count, esk_error *err);
+/* Takes over those of `file` that the recorder does not have. */
+esk_status esk_attributes_adopt(esk_recorder *r, esk_h5 *file, esk_error *err);
+esk_status esk_attributes_write(esk_recorder *r, esk_error *err);
+/* Refuses a stream whose row count has the name of another attribute. */
+esk_status esk_attributes_check_apart(const esk_recorder *r, const esk_stream *stream, esk_error *err);
+/* Sets the attributes that count rows of streams, where the live segment has another number. */
+esk_status esk_attributes_write_rows(esk_recorder *r, esk_error *err);
+
+/* stream.c: `options` may be NULL */
 esk_status esk_stream_create(esk_recorder *recorder, const char *name, const esk_column *columns,
-	size_t column_count, esk_stream **ret_stream, esk_error *err);
+	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err);
 void esk_stream_destroy(esk_stream *stream);
 
 /* assembler.c: drain thread */

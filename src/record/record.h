@@ -71,6 +71,16 @@ typedef struct esk_record_sink {
 	esk_status (*committed)(void *arg, const esk_commit_state *state, esk_error *err);
 } esk_record_sink;
 
+/* An attribute of the root of every segment, beside the engine's own. */
+typedef struct esk_attribute {
+	char name[ESK_MAX_NAME + 1];
+	esk_h5_scalar value;
+} esk_attribute;
+
+/* ESK_OK if `name` may be one's: a name that neither begins with "esker_" nor is one of the engine's. */
+esk_status esk_attribute_check(const char *name, esk_error *err);
+void esk_attributes_free(esk_attribute *attributes, size_t count);
+
 typedef struct esk_recorder_options {
 	const esk_os *os;
 	esk_logger logger;
@@ -78,7 +88,9 @@ typedef struct esk_recorder_options {
 	const char *directory; /* of the store */
 	const char *name;
 	uint64_t store_id;
-	esk_run_options run; /* defaults filled in by esk_recorder_open */
+	esk_run_options run;             /* defaults filled in by esk_recorder_open */
+	const esk_attribute *attributes; /* run.attributes_json, read; borrowed during the call */
+	size_t attribute_count;
 	esk_record_sink sink;
 } esk_recorder_options;
 
@@ -100,8 +112,9 @@ esk_status esk_recorder_commit(
 	esk_recorder *recorder, const esk_stream *stream, esk_watermark *ret_watermark, esk_error *err);
 esk_status esk_recorder_stats(esk_recorder *recorder, esk_run_stats *ret_stats, esk_error *err);
 esk_status esk_recorder_set_metadata(esk_recorder *recorder, const char *json, esk_error *err);
+/* `options` is complete (esk_run_stream_with). */
 esk_status esk_recorder_stream(esk_recorder *recorder, const char *name, const esk_column *columns,
-	size_t column_count, esk_stream **ret_stream, esk_error *err);
+	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err);
 const char *esk_recorder_name(const esk_recorder *recorder);
 const char *esk_recorder_file(const esk_recorder *recorder);
 
@@ -138,6 +151,8 @@ typedef struct esk_segment_stream {
 	uint64_t rows; /* of the shortest column, which is that of all where the file is sound */
 	esk_column *columns;
 	size_t column_count;
+	char *index;          /* attribute esker_index; NULL: none */
+	char *rows_attribute; /* attribute esker_rows_attribute; NULL: none */
 } esk_segment_stream;
 esk_status esk_segment_read_streams(
 	esk_h5 *file, esk_segment_stream **ret_streams, size_t *ret_count, esk_error *err);

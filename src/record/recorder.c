@@ -296,6 +296,7 @@ static void destroy(esk_recorder *r)
 	free(r->strings);
 	free(r->gaps);
 	free(r->metadata);
+	esk_attributes_free(r->attributes, r->attribute_count);
 	pthread_cond_destroy(&r->changed);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
@@ -388,7 +389,10 @@ static esk_status open_segment(esk_recorder *r, esk_error *err)
 		if (!r->options.append)
 			return esk_fail(err, ESK_EEXIST,
 				"run \"%s\" exists already: choose another name, or append to it", r->name);
-		return recover(r, &recovered, err);
+		esk_status status = recover(r, &recovered, err);
+		for (uint32_t s = 0; status == ESK_OK && s < r->stream_count; s++) /* no other thread yet */
+			status = esk_attributes_check_apart(r, r->streams[s], err);
+		return status;
 	}
 	if (r->metadata == NULL && (r->metadata = strdup("{}")) == NULL)
 		return esk_fail_memory(err, 3, "metadata");
@@ -407,6 +411,8 @@ esk_status esk_recorder_open(const esk_recorder_options *options, esk_recorder *
 		if (r->metadata == NULL)
 			status = esk_fail_memory(err, strlen(options->run.metadata_json), "metadata");
 	}
+	if (status == ESK_OK)
+		status = esk_attributes_copy(r, options->attributes, options->attribute_count, err);
 	if (status == ESK_OK)
 		status = open_segment(r, err);
 	if (status == ESK_OK)
@@ -660,7 +666,7 @@ static esk_status find_stream(esk_recorder *r, const char *name, const esk_colum
 }
 
 esk_status esk_recorder_stream(esk_recorder *r, const char *name, const esk_column *columns,
-	size_t column_count, esk_stream **ret_stream, esk_error *err)
+	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err)
 {
 	esk_stream *stream = NULL;
 	esk_error why = {0};
@@ -673,7 +679,7 @@ esk_status esk_recorder_stream(esk_recorder *r, const char *name, const esk_colu
 		return status;
 	if (stream == NULL) {
 		esk_control control = {.kind = ESK_CONTROL_STREAM};
-		status = esk_stream_create(r, name, columns, column_count, &control.stream, err);
+		status = esk_stream_create(r, name, columns, column_count, options, &control.stream, err);
 		if (status != ESK_OK)
 			return status;
 		stream = control.stream;

@@ -139,6 +139,12 @@ esk_status esk_segment_add_stream(esk_recorder *r, esk_stream *stream, esk_error
 				 ? esk_fail_memory(err, 1, "names")
 				 : esk_h5_set_text(r->file, stream->name, "esker_columns", names.data, err);
 	esk_text_free(&names);
+	if (status == ESK_OK && stream->index != NULL)
+		status = esk_h5_set_text(r->file, stream->name, "esker_index", stream->index, err);
+	if (status == ESK_OK && stream->rows_attribute != NULL)
+		status = esk_h5_set_text(
+			r->file, stream->name, "esker_rows_attribute", stream->rows_attribute, err);
+	stream->rows_attribute_value = UINT64_MAX; /* not yet in this segment */
 	return status;
 }
 
@@ -170,6 +176,10 @@ static esk_status fill_new(esk_recorder *r, esk_error *err)
 	}
 	if (status == ESK_OK)
 		status = set_stream_list(r, NULL, err);
+	if (status == ESK_OK)
+		status = esk_attributes_write(r, err);
+	if (status == ESK_OK)
+		status = esk_attributes_write_rows(r, err);
 	return status == ESK_OK ? commit_plainly(r->file, err) : status;
 }
 
@@ -222,8 +232,9 @@ static esk_status adopt_stream(
 		return esk_fail(err, ESK_ECORRUPT,
 			"%s: stream \"%s\" has number %u and %zu columns, expected number %u", r->file_path,
 			found->name, found->stream, found->column_count, count);
-	esk_status status =
-		esk_stream_create(r, found->name, found->columns, found->column_count, ret_stream, err);
+	esk_stream_options options = {.index = found->index, .rows_attribute = found->rows_attribute};
+	esk_status status = esk_stream_create(
+		r, found->name, found->columns, found->column_count, &options, ret_stream, err);
 	if (status != ESK_OK)
 		return status;
 	(*ret_stream)->id = found->stream;
@@ -254,7 +265,8 @@ static esk_status adopt_head(esk_recorder *r, esk_h5 *file, esk_error *err)
 		return esk_fail(err, ESK_ECORRUPT, "%s holds run \"%s\", expected \"%s\"", esk_h5_path(file),
 			head.run, r->name);
 	r->head = head;
-	return adopt_metadata(r, file, err);
+	status = adopt_metadata(r, file, err);
+	return status == ESK_OK ? esk_attributes_adopt(r, file, err) : status;
 }
 
 static esk_status adopt_streams(esk_recorder *r, esk_h5 *file, bool attach, esk_error *err)
@@ -270,6 +282,8 @@ static esk_status adopt_streams(esk_recorder *r, esk_h5 *file, bool attach, esk_
 		if (status != ESK_OK)
 			break;
 		stream->first_row = found[i].first_row;
+		stream->rows_attribute_value =
+			UINT64_MAX; /* whatever the file says: the next commit sets it */
 		if (attach)
 			status = attach_stream(r, stream, false, err);
 		else
@@ -334,6 +348,10 @@ esk_status esk_segment_write_state(
 	esk_status status = ESK_OK;
 	if (r->metadata_dirty)
 		status = esk_h5_set_text(r->file, "/", "metadata", r->metadata, err);
+	if (status == ESK_OK && r->attributes_dirty)
+		status = esk_attributes_write(r, err);
+	if (status == ESK_OK)
+		status = esk_attributes_write_rows(r, err);
 	if (status == ESK_OK)
 		status = set_state(r->file, commit, sequence, r->ring_id, time_ns, err);
 	return status;

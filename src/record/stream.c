@@ -11,7 +11,7 @@
 #define PAST_CACHE_RING_BYTES (32ull << 20) /* about what last-level caches hold */
 
 esk_status esk_stream_create(esk_recorder *recorder, const char *name, const esk_column *columns,
-	size_t column_count, esk_stream **ret_stream, esk_error *err)
+	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err)
 {
 	esk_stream *stream = calloc(1, sizeof *stream);
 	if (stream == NULL)
@@ -33,6 +33,13 @@ esk_status esk_stream_create(esk_recorder *recorder, const char *name, const esk
 		esk_stream_destroy(stream);
 		return esk_fail_memory(err, column_count * sizeof *columns, "a stream's columns");
 	}
+	if (options != NULL &&
+		((options->index != NULL && (stream->index = strdup(options->index)) == NULL) ||
+			(options->rows_attribute != NULL &&
+				(stream->rows_attribute = strdup(options->rows_attribute)) == NULL))) {
+		esk_stream_destroy(stream);
+		return esk_fail_memory(err, 1, "a stream's options");
+	}
 	memcpy(stream->columns, columns, column_count * sizeof *columns);
 	for (size_t c = 0; c < column_count; c++) {
 		uint64_t bytes = esk_column_cell_bytes(&columns[c]);
@@ -53,6 +60,8 @@ void esk_stream_destroy(esk_stream *stream)
 	for (size_t i = 0; i < stream->writer_count; i++)
 		esk_writer_clear(&stream->writers[i]);
 	pthread_mutex_destroy(&stream->producer);
+	free(stream->index);
+	free(stream->rows_attribute);
 	free(stream->columns);
 	free(stream->cell_bytes);
 	free(stream->elements);

@@ -82,18 +82,28 @@ static esk_status foreign_stream(
 	return ESK_OK;
 }
 
-/* The datasets of a group are the columns of one stream, as long as the longest of them. */
+const char *esk_foreign_column(const char *path)
+{
+	const char *slash = strchr(path, '/');
+	return slash != NULL ? slash + 1 : path;
+}
+
+/* The datasets at and below a group of the root are the columns of one stream, as long as the longest of
+ * them. Those whose names are none in Esker are not catalogued; a reader of the file has them. */
 static esk_status visit_foreign(void *arg, esk_h5_dataset *dataset, esk_error *err)
 {
 	esk_index_file *file = arg;
 	const esk_h5_info *info = esk_h5_dataset_info(dataset);
 	if (!info->readable || info->scalar || strncmp(info->path, ".esker/", 7) == 0)
 		return ESK_OK;
-	const char *slash = strrchr(info->path, '/');
-	size_t group = slash != NULL ? (size_t)(slash - info->path) : 0;
+	const char *column = esk_foreign_column(info->path);
 	char name[ESK_MAX_NAME + 1] = "/";
-	if (group > 0)
-		snprintf(name, sizeof name, "%.*s", (int)esk_min_u64(group, ESK_MAX_NAME), info->path);
+	if (column != info->path)
+		snprintf(name, sizeof name, "%.*s",
+			(int)esk_min_u64((uint64_t)(column - 1 - info->path), ESK_MAX_NAME), info->path);
+	if ((column != info->path && esk_name_check(name, "stream", NULL) != ESK_OK) ||
+		esk_column_name_check(column, NULL) != ESK_OK)
+		return ESK_OK;
 	esk_segment_stream *stream;
 	esk_status status = foreign_stream(file, name, &stream, err);
 	if (status != ESK_OK)
@@ -102,7 +112,8 @@ static esk_status visit_foreign(void *arg, esk_h5_dataset *dataset, esk_error *e
 	if (columns == NULL)
 		return esk_fail_memory(err, sizeof *columns, "columns");
 	stream->columns = columns;
-	columns[stream->column_count++] = info->column;
+	columns[stream->column_count] = info->column;
+	snprintf(columns[stream->column_count++].name, sizeof columns->name, "%s", column);
 	stream->rows = esk_max_u64(stream->rows, info->rows);
 	return ESK_OK;
 }

@@ -38,6 +38,10 @@ esk_status esk_store_put_gaps(
 /* ESK_OK if `json` is an object. */
 esk_status esk_metadata_check(const char *json, esk_error *err);
 
+/* Reads esk_run_options.attributes_json. *ret_attributes is to free with esk_attributes_free. */
+esk_status esk_attributes_parse(
+	const char *json, esk_attribute **ret_attributes, size_t *ret_count, esk_error *err);
+
 /* One segment of a reader. */
 typedef struct esk_reader_segment {
 	uint64_t number;

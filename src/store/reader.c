@@ -189,9 +189,11 @@ static esk_status add_stream(
 static esk_status add_foreign(void *arg, esk_h5_dataset *data, esk_error *err)
 {
 	const esk_h5_info *info = esk_h5_dataset_info(data);
-	return strncmp(info->path, ".esker/", 7) == 0
-		       ? ESK_OK
-		       : add_part(arg, data, NULL, info->path, &info->column, 0, err);
+	if (strncmp(info->path, ".esker/", 7) == 0)
+		return ESK_OK;
+	esk_column column = info->column;
+	snprintf(column.name, sizeof column.name, "%s", esk_foreign_column(info->path));
+	return add_part(arg, data, NULL, info->path, &column, 0, err);
 }
 
 static esk_status add_segment(esk_reader *reader, esk_h5 *file, esk_error *err)

@@ -337,6 +337,49 @@ static esk_status run_committed(void *arg, const esk_commit_state *state, esk_er
 
 /* ---- runs ---- */
 
+static esk_status check_run_options(
+	const esk_store *store, const char *name, const esk_run_options *options, esk_error *err)
+{
+	if (store->fork_count != esk_os_fork_count() || store->read_only)
+		return esk_fail(err, ESK_ECLOSED,
+			"store %s is open for reading only (or was opened before fork): open it again to "
+			"record",
+			store->path);
+	if (options->policy < ESK_BLOCK || options->policy > ESK_REJECT)
+		return esk_fail(err, ESK_EINVAL, "run \"%s\": policy %d is none", name != NULL ? name : "",
+			(int)options->policy);
+	return options->metadata_json != NULL ? esk_metadata_check(options->metadata_json, err) : ESK_OK;
+}
+
+static esk_status open_recorder(
+	esk_run *run, const char *name, const esk_run_options *options, esk_error *err)
+{
+	esk_store *store = run->store;
+	esk_run_record known = {0};
+	if (name != NULL && esk_catalog_get_run(store->catalog, name, &known, NULL) == ESK_OK)
+		run->created_ns = known.created_ns;
+	esk_run_record_clear(&known);
+	esk_attribute *attributes = NULL;
+	size_t count = 0;
+	esk_status status = options->attributes_json != NULL
+				    ? esk_attributes_parse(options->attributes_json, &attributes, &count, err)
+				    : ESK_OK;
+	esk_recorder_options recorder = {.os = store->environment.os,
+		.logger = store->logger,
+		.pool = store->pool,
+		.directory = store->path,
+		.name = name,
+		.store_id = store->id,
+		.run = *options,
+		.attributes = attributes,
+		.attribute_count = count,
+		.sink = {.arg = run, .committed = run_committed}};
+	if (status == ESK_OK)
+		status = esk_recorder_open(&recorder, &run->recorder, err);
+	esk_attributes_free(attributes, count);
+	return status;
+}
+
 esk_status esk_run_open(
 	esk_store *store, const char *name, const esk_run_options *options, esk_run **ret_run, esk_error *err)
 {
@@ -344,36 +387,14 @@ esk_status esk_run_open(
 	if (options != NULL)
 		memcpy(&defaults, options,
 			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
-	if (store->fork_count != esk_os_fork_count() || store->read_only)
-		return esk_fail(err, ESK_ECLOSED,
-			"store %s is open for reading only (or was opened before fork): open it again to "
-			"record",
-			store->path);
-	if (defaults.policy < ESK_BLOCK || defaults.policy > ESK_REJECT)
-		return esk_fail(err, ESK_EINVAL, "run \"%s\": policy %d is none", name != NULL ? name : "",
-			(int)defaults.policy);
-	if (defaults.metadata_json != NULL) {
-		esk_status valid = esk_metadata_check(defaults.metadata_json, err);
-		if (valid != ESK_OK)
-			return valid;
-	}
+	esk_status status = check_run_options(store, name, &defaults, err);
+	if (status != ESK_OK)
+		return status;
 	esk_run *run = calloc(1, sizeof *run);
 	if (run == NULL)
 		return esk_fail_memory(err, sizeof *run, "a run");
 	run->store = store;
-	esk_run_record known = {0};
-	if (name != NULL && esk_catalog_get_run(store->catalog, name, &known, NULL) == ESK_OK)
-		run->created_ns = known.created_ns;
-	esk_run_record_clear(&known);
-	esk_recorder_options recorder = {.os = store->environment.os,
-		.logger = store->logger,
-		.pool = store->pool,
-		.directory = store->path,
-		.name = name,
-		.store_id = store->id,
-		.run = defaults,
-		.sink = {.arg = run, .committed = run_committed}};
-	esk_status status = esk_recorder_open(&recorder, &run->recorder, err);
+	status = open_recorder(run, name, &defaults, err);
 	if (status != ESK_OK) {
 		free(run);
 		return status;
@@ -435,7 +456,21 @@ esk_status esk_run_set_metadata(esk_run *run, const char *json, esk_error *err)
 esk_status esk_run_stream(esk_run *run, const char *name, const esk_column *columns, size_t column_count,
 	esk_stream **ret_stream, esk_error *err)
 {
+	return esk_run_stream_with(run, name, columns, column_count, NULL, ret_stream, err);
+}
+
+esk_status esk_run_stream_with(esk_run *run, const char *name, const esk_column *columns, size_t column_count,
+	const esk_stream_options *options, esk_stream **ret_stream, esk_error *err)
+{
+	esk_stream_options defaults = ESK_STREAM_OPTIONS_INIT;
+	if (options != NULL)
+		memcpy(&defaults, options,
+			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
 	if (name == NULL || columns == NULL)
 		return esk_fail(err, ESK_EINVAL, "a stream needs a name and columns");
-	return esk_recorder_stream(run->recorder, name, columns, column_count, ret_stream, err);
+	esk_status status =
+		defaults.rows_attribute != NULL ? esk_attribute_check(defaults.rows_attribute, err) : ESK_OK;
+	if (status != ESK_OK)
+		return esk_fail_in(err, status, "stream \"%s\"", name);
+	return esk_recorder_stream(run->recorder, name, columns, column_count, &defaults, ret_stream, err);
 }

@@ -64,6 +64,8 @@ typedef struct esk_index_file {
 esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run,
 	esk_index_file **ret_files, size_t *ret_count, esk_error *err);
 void esk_index_free(esk_index_file *files, size_t count);
+/* In a file that Esker did not write: the column's name, behind the group of the root that its stream is. */
+const char *esk_foreign_column(const char *path);
 /* Replaces what the catalogue says of the run whose files these are (all of one run), in one transaction. */
 esk_status esk_index_put(esk_catalog *catalog, const esk_index_file *files, size_t count, esk_error *err);
 /* After opening a store: recovers runs that nobody records, and puts files that the catalogue does not know.

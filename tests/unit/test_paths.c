@@ -2,6 +2,8 @@
  * segments, after a crash's repair and from the files alone. */
 #include "unit/recording_place.h"
 
+#include <hdf5.h>
+
 #define SPEC "goal/position:f32[3] goal/camera:u8[8,8]? goal/deep/down:i64 plain:i32? position:u8"
 
 static void append(esk_stream *stream, uint64_t i)
@@ -151,6 +153,41 @@ static void names_in_each_others_way_are_refused(void **state)
 	place_close(&p);
 }
 
+/* A foreign file in a store once kept it from opening, where its groups or names are none of Esker's. */
+static void nested_groups_of_a_foreign_file_are_catalogued(void **state)
+{
+	static const char *const paths[] = {"top", "g/b/c", "g/d", "with:colon/x", ".hidden"};
+	place p = place_make(*state);
+	char path[200];
+	hsize_t shape = 4;
+	int values[4] = {1, 2, 3, 4};
+	place_close(&p);
+	snprintf(path, sizeof path, "%s/theirs.h5", p.path);
+	hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+	hid_t links = H5Pcreate(H5P_LINK_CREATE), space = H5Screate_simple(1, &shape, NULL);
+	H5Pset_create_intermediate_group(links, 1);
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+		hid_t set = H5Dcreate2(file, paths[i], H5T_STD_I32LE, space, links, H5P_DEFAULT, H5P_DEFAULT);
+		assert_true(H5Dwrite(set, H5T_NATIVE_INT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
+		H5Dclose(set);
+	}
+	H5Sclose(space);
+	H5Pclose(links);
+	H5Fclose(file);
+	place_open(&p);
+	assert_int_equal(place_query(&p, "SELECT count(*) FROM v_columns WHERE run = 'theirs'"), 3);
+	assert_int_equal(
+		place_query(&p, "SELECT rows FROM v_columns WHERE stream = 'g' AND column = 'b/c'"), 4);
+	esk_reader *reader = place_reader(&p, "theirs");
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+		int32_t *rows = place_read(reader, paths[i], 0, 4, 4);
+		assert_memory_equal(rows, values, sizeof values);
+		free(rows);
+	}
+	esk_reader_close(reader);
+	place_close(&p);
+}
+
 #define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
 
 int main(int argc, char **argv)
@@ -159,6 +196,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		ONE(columns_in_groups_are_found_by_path_and_by_its_end),
 		ONE(columns_in_groups_of_a_stream_survive_rotation_append_and_reindex),
+		ONE(nested_groups_of_a_foreign_file_are_catalogued),
 		ONE(names_in_each_others_way_are_refused),
 	};
 	if (getenv("ESK_TEST_ONLY") != NULL)

@@ -1,0 +1,83 @@
+/* The attributes that a caller gives a run: a JSON object of single values. */
+#include "store/internal.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Integers beyond int64 become reals, as in a run's metadata. */
+static json_t *parse(const char *json, json_error_t *why)
+{
+	json_t *object = json_loads(json, 0, why);
+	if (object == NULL && json_error_code(why) == json_error_numeric_overflow)
+		object = json_loads(json, JSON_DECODE_INT_AS_REAL, why);
+	return object;
+}
+
+static esk_status read_value(const char *name, const json_t *value, esk_h5_scalar *ret, esk_error *err)
+{
+	*ret = (esk_h5_scalar){.kind = ESK_H5_INTEGER};
+	switch (json_typeof(value)) {
+	case JSON_STRING:
+		ret->kind = ESK_H5_TEXT;
+		ret->text = strdup(json_string_value(value));
+		return ret->text != NULL ? ESK_OK : esk_fail_memory(err, json_string_length(value), name);
+	case JSON_INTEGER:
+		ret->integer = json_integer_value(value);
+		return ESK_OK;
+	case JSON_REAL:
+		ret->kind = ESK_H5_REAL;
+		ret->real = json_real_value(value);
+		return ESK_OK;
+	case JSON_TRUE:
+	case JSON_FALSE:
+		ret->kind = ESK_H5_TRUTH;
+		ret->integer = json_is_true(value);
+		return ESK_OK;
+	default:
+		return esk_fail(err, ESK_EINVAL,
+			"attribute \"%s\": expected a number, a text, true or false, found %s; keep it in "
+			"the "
+			"metadata",
+			name,
+			json_is_object(value)  ? "an object"
+			: json_is_array(value) ? "an array"
+					       : "null");
+	}
+}
+
+esk_status esk_attributes_parse(
+	const char *json, esk_attribute **ret_attributes, size_t *ret_count, esk_error *err)
+{
+	json_error_t why;
+	json_t *object = parse(json, &why);
+	if (object == NULL)
+		return esk_fail(
+			err, ESK_EINVAL, "attributes, line %d column %d: %s", why.line, why.column, why.text);
+	esk_status status = ESK_OK;
+	size_t count = 0;
+	esk_attribute *attributes = calloc(json_object_size(object) + 1, sizeof *attributes);
+	if (attributes == NULL)
+		status = esk_fail_memory(err, sizeof *attributes, "attributes");
+	else if (!json_is_object(object))
+		status = esk_fail(err, ESK_EINVAL, "attributes are no JSON object: \"%.60s\"", json);
+	const char *name;
+	json_t *value;
+	json_object_foreach(object, name, value)
+	{
+		if (status == ESK_OK)
+			status = esk_attribute_check(name, err);
+		if (status == ESK_OK)
+			status = read_value(name, value, &attributes[count].value, err);
+		if (status == ESK_OK)
+			snprintf(attributes[count++].name, sizeof attributes->name, "%s", name);
+	}
+	json_decref(object);
+	if (status != ESK_OK) {
+		esk_attributes_free(attributes, count);
+		return status;
+	}
+	*ret_attributes = attributes;
+	*ret_count = count;
+	return ESK_OK;
+}
