@@ -28,10 +28,11 @@ ESK_API esk_status esk_reader_open_file(const char *path, esk_reader **ret_reade
 /* Frees the reader and its datasets. NULL is allowed. */
 ESK_API void esk_reader_close(esk_reader *reader);
 
-/* Sees what was committed since. Datasets stay valid; their rows may grow. */
+/* Sees what was committed since. Datasets stay valid; their rows may grow. On failure the reader stays as it
+ * was, and what it saw can be read as far as its files are there. Errors: as esk_reader_open. */
 ESK_API esk_status esk_reader_refresh(esk_reader *reader, esk_error *err);
 
-/* The run's free metadata as JSON, borrowed until close or refresh; "{}" where there is none. */
+/* The run's free metadata as JSON, borrowed until close or esk_reader_refresh; "{}" where there is none. */
 ESK_API const char *esk_reader_metadata(esk_reader *reader);
 
 /* Number of datasets, and the i-th in the file's order; borrowed until the reader is closed. NULL out of

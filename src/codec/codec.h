@@ -67,6 +67,9 @@ size_t esk_pipeline_format(const esk_pipeline *pipeline, char *buf, size_t buf_b
 typedef struct esk_scratch esk_scratch;
 esk_scratch *esk_scratch_create(void); /* NULL when memory runs out */
 void esk_scratch_destroy(esk_scratch *scratch);
+/* While it is strict, whole deflate streams are refused exactly where zlib, and so stock HDF5, refuses them.
+ * Otherwise code lengths that lead nowhere may pass: the bytes decoded are right all the same. */
+void esk_scratch_set_strict(esk_scratch *scratch, bool strict);
 
 /* Room that esk_pipeline_encode needs at most. */
 size_t esk_pipeline_bound(const esk_pipeline *pipeline);

@@ -1,6 +1,7 @@
 /* HDF5's deflate filter (1): zlib streams (RFC 1950, RFC 1951). Level 1 is ISA-L's, which runs over spans as
- * they lie; 2 to 9 are libdeflate's. Whole chunks are inflated by libdeflate, beginnings of chunks by ISA-L,
- * which can stop. May use: base, ISA-L, libdeflate. */
+ * they lie; 2 to 9 are libdeflate's. Whole chunks are inflated by libdeflate; beginnings of chunks by ISA-L,
+ * which can stop, and so are whole chunks that are to be checked, since it refuses what zlib refuses. May
+ * use: base, ISA-L, libdeflate. */
 #include "codec/stage.h"
 #include <isa-l/igzip_lib.h>
 #include <libdeflate.h>
@@ -102,22 +103,30 @@ esk_status esk_deflate_encode(const esk_filter *filter, esk_scratch *scratch, co
 	return ESK_OK;
 }
 
-static esk_status inflate_prefix(esk_scratch *scratch, const uint8_t *in, size_t size, uint8_t *out,
-	size_t capacity, size_t *ret_size, esk_error *err)
+/* ISA-L's decompressor, made on first use and set to begin with `in`; NULL when memory runs out. */
+static struct inflate_state *inflate_begin(
+	esk_scratch *scratch, const uint8_t *in, size_t size, uint8_t *out, size_t capacity)
 {
+	if (scratch->inflate_state == NULL)
+		scratch->inflate_state = calloc(1, sizeof *scratch->inflate_state);
 	struct inflate_state *state = scratch->inflate_state;
-	if (state == NULL) {
-		state = calloc(1, sizeof *state);
-		if (state == NULL)
-			return esk_fail_memory(err, sizeof *state, "the deflate decompressor");
-		scratch->inflate_state = state;
-	}
+	if (state == NULL)
+		return NULL;
 	isal_inflate_init(state);
 	state->crc_flag = ISAL_ZLIB;
 	state->next_in = (uint8_t *)(uintptr_t)in;
 	state->avail_in = (uint32_t)size;
 	state->next_out = out;
 	state->avail_out = (uint32_t)capacity;
+	return state;
+}
+
+static esk_status inflate_prefix(esk_scratch *scratch, const uint8_t *in, size_t size, uint8_t *out,
+	size_t capacity, size_t *ret_size, esk_error *err)
+{
+	struct inflate_state *state = inflate_begin(scratch, in, size, out, capacity);
+	if (state == NULL)
+		return esk_fail_memory(err, sizeof *state, "the deflate decompressor");
 	int result = isal_inflate(state);
 	/* A fault behind the bytes that are wanted is not this call's: the output is complete then. */
 	if (state->avail_out > 0 && result < 0)
@@ -125,6 +134,34 @@ static esk_status inflate_prefix(esk_scratch *scratch, const uint8_t *in, size_t
 			"deflate: invalid data after %zu of %zu wanted bytes (ISA-L code %d)",
 			capacity - state->avail_out, capacity, result);
 	*ret_size = capacity - state->avail_out;
+	return ESK_OK;
+}
+
+/* ISA-L stops as soon as the output is full; one more byte of room takes it on to the end of the stream and
+ * its checksum, unless the stream holds more than `limit` bytes. */
+static esk_status inflate_strictly(esk_scratch *scratch, const uint8_t *in, size_t size, uint8_t *out,
+	size_t limit, size_t *ret_size, esk_error *err)
+{
+	uint8_t behind;
+	struct inflate_state *state = inflate_begin(scratch, in, size, out, limit);
+	if (state == NULL)
+		return esk_fail_memory(err, sizeof *state, "the deflate decompressor");
+	int result = isal_inflate(state);
+	size_t got = limit - state->avail_out;
+	if (result >= 0 && state->avail_out == 0 && state->block_state != ISAL_BLOCK_FINISH) {
+		state->next_out = &behind;
+		state->avail_out = 1;
+		result = isal_inflate(state);
+		if (state->avail_out == 0)
+			return esk_fail(err, ESK_ECORRUPT,
+				"deflate: %zu bytes inflate to more than the expected %zu", size, limit);
+	}
+	if (result != ISAL_DECOMP_OK || state->block_state != ISAL_BLOCK_FINISH)
+		return esk_fail(err, ESK_ECORRUPT,
+			"deflate: %zu bytes are no valid zlib stream, or its checksum differs (ISA-L code %d "
+			"after %zu bytes)",
+			size, result, got);
+	*ret_size = got;
 	return ESK_OK;
 }
 
@@ -198,6 +235,8 @@ static esk_status inflate_whole(esk_scratch *scratch, const uint8_t *in, size_t 
 esk_status esk_deflate_decode(const esk_filter *filter, esk_scratch *scratch, const uint8_t *in, size_t size,
 	uint8_t *out, size_t capacity, size_t limit, size_t *ret_size, esk_error *err)
 {
+	if (capacity == limit && scratch->strict && size <= UINT32_MAX && limit <= UINT32_MAX)
+		return inflate_strictly(scratch, in, size, out, limit, ret_size, err);
 	if (capacity == limit)
 		return inflate_whole(scratch, in, size, out, limit, ret_size, err);
 	/* libdeflate is about 1.6 times as fast as ISA-L here, so that from some 6 tenths on all of the chunk

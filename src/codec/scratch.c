@@ -10,6 +10,11 @@ esk_scratch *esk_scratch_create(void)
 	return calloc(1, sizeof(esk_scratch));
 }
 
+void esk_scratch_set_strict(esk_scratch *scratch, bool strict)
+{
+	scratch->strict = strict;
+}
+
 void esk_scratch_destroy(esk_scratch *scratch)
 {
 	if (scratch == NULL)

@@ -144,6 +144,7 @@ struct esk_scratch {
 	struct ZSTD_CCtx_s *zstd_compressor;
 	struct ZSTD_DCtx_s *zstd_decompressor;
 	uint32_t *lzf_table;
+	bool strict;
 	struct {
 		uint8_t *data;
 		size_t capacity;

@@ -42,6 +42,14 @@ static esk_status plain_check(const esk_h5_dataset *dataset, uint64_t chunk, con
 	return fail_chunk(dataset, chunk, ESK_ECORRUPT, err);
 }
 
+/* The scratch of a thread that has none of the pool's, made on first use; NULL when memory runs out. */
+static esk_scratch *scratch_of(esk_h5_buffers *buffers)
+{
+	if (!buffers->scratch)
+		buffers->scratch = esk_scratch_create();
+	return buffers->scratch;
+}
+
 /* Reads the stored bytes and decodes the first want_bytes of the chunk into `out`, which has room for
  * out_bytes. */
 static esk_status chunk_decode(esk_h5_dataset *dataset, uint64_t chunk, const esk_h5_place *place,
@@ -58,11 +66,10 @@ static esk_status chunk_decode(esk_h5_dataset *dataset, uint64_t chunk, const es
 			return status;
 		return esk_jfile_read(dataset->file->jfile, place->address, out, want_bytes, err);
 	}
-	if (!scratch && !buffers->scratch) {
-		buffers->scratch = esk_scratch_create();
-		if (!buffers->scratch)
-			return esk_fail_memory(err, 0, "a decoder");
-	}
+	if (!scratch)
+		scratch = scratch_of(buffers);
+	if (!scratch)
+		return esk_fail_memory(err, 0, "a decoder");
 	status = esk_h5_buffer_grow(
 		&buffers->stored, &buffers->stored_bytes, place->size_bytes, "a chunk as stored", err);
 	if (status != ESK_OK)
@@ -71,8 +78,8 @@ static esk_status chunk_decode(esk_h5_dataset *dataset, uint64_t chunk, const es
 		esk_jfile_read(dataset->file->jfile, place->address, buffers->stored, place->size_bytes, err);
 	if (status != ESK_OK)
 		return status;
-	status = esk_pipeline_decode_roomy(pipeline, scratch ? scratch : buffers->scratch, place->filter_mask,
-		buffers->stored, place->size_bytes, out, out_bytes, want_bytes, err);
+	status = esk_pipeline_decode_roomy(pipeline, scratch, place->filter_mask, buffers->stored,
+		place->size_bytes, out, out_bytes, want_bytes, err);
 	return status == ESK_OK ? ESK_OK : fail_chunk(dataset, chunk, status, err);
 }
 
@@ -247,14 +254,21 @@ static esk_status check_located(esk_h5_dataset *dataset, const esk_h5_grid *grid
 	if (!buffers)
 		return esk_fail_memory(err, sizeof *buffers, "a reader's buffers");
 	esk_status status = ESK_OK;
-	if (!decoded) {
+	if (!scratch)
+		scratch = scratch_of(buffers);
+	if (!scratch)
+		status = esk_fail_memory(err, 0, "a decoder");
+	if (status == ESK_OK && !decoded) {
 		status = esk_h5_buffer_grow(&buffers->decoded, &buffers->decoded_bytes, grid->chunk_bytes,
 			"a decoded chunk", err);
 		decoded = buffers->decoded;
 	}
-	if (status == ESK_OK)
+	if (status == ESK_OK) {
+		esk_scratch_set_strict(scratch, true);
 		status = chunk_decode(dataset, task->chunk, &task->place, buffers, scratch, decoded,
 			grid->chunk_bytes, grid->chunk_bytes, err);
+		esk_scratch_set_strict(scratch, false);
+	}
 	esk_h5_buffers_give(dataset->file->reader, buffers);
 	return status;
 }

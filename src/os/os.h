@@ -22,6 +22,9 @@ struct esk_os {
 	int (*sync_dir)(
 		const esk_os *os, const char *path); /* makes creation, rename and removal in it durable */
 	int (*rename)(const esk_os *os, const char *from, const char *to);
+	/* A second name for a file; -EEXIST, never replaces. -EPERM, -EOPNOTSUPP, … where the file system has
+	 * no such thing. */
+	int (*link)(const esk_os *os, const char *path, const char *name);
 	int (*unlink)(const esk_os *os, const char *path);
 	int (*mkdir)(const esk_os *os, const char *path, mode_t mode);
 	int (*lock)(const esk_os *os,

@@ -72,6 +72,11 @@ static int posix_rename(const esk_os *os, const char *from, const char *to)
 	return rename(from, to) < 0 ? -errno : 0;
 }
 
+static int posix_link(const esk_os *os, const char *path, const char *name)
+{
+	return link(path, name) < 0 ? -errno : 0;
+}
+
 static int posix_unlink(const esk_os *os, const char *path)
 {
 	return unlink(path) < 0 ? -errno : 0;
@@ -113,6 +118,7 @@ const esk_os *esk_os_posix(void)
 		.size = posix_size,
 		.sync_dir = posix_sync_dir,
 		.rename = posix_rename,
+		.link = posix_link,
 		.unlink = posix_unlink,
 		.mkdir = posix_mkdir,
 		.lock = posix_lock,

@@ -14,11 +14,11 @@ static esk_status measure_parts(void *arg, esk_error *err)
 {
 	measure *m = arg;
 	esk_status status = ESK_OK;
-	m->info->rows = m->dataset->rows;
+	m->info->rows = m->dataset->parts.rows;
 	m->info->stored_bytes = 0;
-	for (size_t p = 0; p < m->dataset->part_count && status == ESK_OK; p++) {
+	for (size_t p = 0; p < m->dataset->parts.count && status == ESK_OK; p++) {
 		uint64_t bytes = 0;
-		status = esk_h5_stored_bytes(m->dataset->parts[p].data, &bytes, err);
+		status = esk_h5_stored_bytes(m->dataset->parts.items[p].data, &bytes, err);
 		m->info->stored_bytes += bytes;
 	}
 	return status;
@@ -38,9 +38,8 @@ esk_status esk_dataset_get_info(esk_dataset *dataset, esk_dataset_info *ret_info
 
 uint64_t esk_dataset_rows(esk_dataset *dataset)
 {
-	if (esk_reader_share(dataset->reader, NULL) != ESK_OK)
-		return 0;
-	uint64_t rows = dataset->rows;
+	esk_reader_share(dataset->reader);
+	uint64_t rows = dataset->parts.rows;
 	esk_reader_unshare(dataset->reader);
 	return rows;
 }
@@ -50,7 +49,7 @@ uint64_t esk_dataset_rows(esk_dataset *dataset)
 esk_status esk_dataset_out_of_range(const esk_dataset *dataset, uint64_t row, esk_error *err)
 {
 	return esk_fail(err, ESK_ERANGE, "\"%s\" has %llu rows, row %llu was asked for", dataset->path,
-		(unsigned long long)dataset->rows, (unsigned long long)row);
+		(unsigned long long)dataset->parts.rows, (unsigned long long)row);
 }
 
 /* Cuts pieces at segment bounds: those of `part` go to `cut`; returns how many. */
@@ -71,8 +70,8 @@ static size_t cut_for_part(const esk_dataset_part *part, const esk_h5_rows *piec
 
 esk_status esk_dataset_check_covered(const esk_dataset *dataset, uint64_t row, uint64_t count, esk_error *err)
 {
-	for (size_t p = 0; p < dataset->part_count && count > 0; p++) {
-		const esk_dataset_part *part = &dataset->parts[p];
+	for (size_t p = 0; p < dataset->parts.count && count > 0; p++) {
+		const esk_dataset_part *part = &dataset->parts.items[p];
 		if (row < part->first_row || row >= part->first_row + part->rows)
 			continue;
 		uint64_t here = esk_min_u64(count, part->first_row + part->rows - row);
@@ -107,11 +106,12 @@ static esk_status read_parts(void *arg, esk_error *err)
 	size_t count = call->count;
 	uint64_t cell_bytes = call->valid ? 1 : dataset->cell_bytes;
 	for (size_t i = 0; i < count; i++)
-		if (pieces[i].row > dataset->rows || pieces[i].count > dataset->rows - pieces[i].row)
+		if (pieces[i].row > dataset->parts.rows ||
+			pieces[i].count > dataset->parts.rows - pieces[i].row)
 			return esk_dataset_out_of_range(
-				dataset, esk_max_u64(dataset->rows, pieces[i].row), err);
-	if (dataset->part_count == 1 && dataset->parts[0].first_row == 0)
-		return read_part(call, &dataset->parts[0], pieces, count, err);
+				dataset, esk_max_u64(dataset->parts.rows, pieces[i].row), err);
+	if (dataset->parts.count == 1 && dataset->parts.items[0].first_row == 0)
+		return read_part(call, &dataset->parts.items[0], pieces, count, err);
 	esk_status status = ESK_OK;
 	for (size_t i = 0; i < count && status == ESK_OK; i++)
 		status = esk_dataset_check_covered(dataset, pieces[i].row, pieces[i].count, err);
@@ -120,10 +120,10 @@ static esk_status read_parts(void *arg, esk_error *err)
 	esk_h5_rows *cut = malloc((count + 1) * sizeof *cut);
 	if (cut == NULL)
 		return esk_fail_memory(err, count * sizeof *cut, "pieces");
-	for (size_t p = 0; p < dataset->part_count && status == ESK_OK; p++) {
-		size_t used = cut_for_part(&dataset->parts[p], pieces, count, cell_bytes, cut);
+	for (size_t p = 0; p < dataset->parts.count && status == ESK_OK; p++) {
+		size_t used = cut_for_part(&dataset->parts.items[p], pieces, count, cell_bytes, cut);
 		if (used > 0)
-			status = read_part(call, &dataset->parts[p], cut, used, err);
+			status = read_part(call, &dataset->parts.items[p], cut, used, err);
 	}
 	free(cut);
 	return status;

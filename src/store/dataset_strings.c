@@ -38,12 +38,12 @@ static esk_status read_blocks(void *arg, esk_error *err)
 	free_blocks(call); /* of a try before */
 	for (size_t i = 0; i < call->row_count;) {
 		uint64_t row = call->rows[i];
-		if (row >= dataset->rows)
+		if (row >= dataset->parts.rows)
 			return esk_dataset_out_of_range(dataset, row, err);
 		esk_status status = esk_dataset_check_covered(dataset, row, 1, err);
 		if (status != ESK_OK)
 			return status;
-		const esk_dataset_part *part = dataset->parts;
+		const esk_dataset_part *part = dataset->parts.items;
 		while (row >= part->first_row + part->rows)
 			part++;
 		size_t run = run_within(call, i, part);

@@ -26,7 +26,8 @@ struct esk_store {
 	uint64_t id;
 	pthread_mutex_t lock; /* of everything below */
 	esk_catalog *catalog;
-	uint64_t fork_count; /* when catalog was opened */
+	uint64_t fork_count;     /* when catalog was opened */
+	esk_store *next_watched; /* fork.c's */
 	esk_run *runs;
 	esk_reader *readers[ESK_RESOLVE_READERS]; /* most recently used first */
 };
@@ -47,6 +48,7 @@ typedef struct esk_reader_segment {
 	uint64_t number;
 	char path[ESK_PATH_BYTES];
 	bool sealed;
+	bool shared; /* another list has the file too, and closes it */
 	esk_h5 *file;
 } esk_reader_segment;
 
@@ -58,16 +60,21 @@ typedef struct esk_dataset_part {
 	esk_h5_dataset *valid; /* NULL: not nullable */
 } esk_dataset_part;
 
+/* Where the rows of a dataset are; in the order of the segments. */
+typedef struct esk_parts {
+	esk_dataset_part *items;
+	size_t count;
+	uint64_t rows; /* of all segments */
+} esk_parts;
+
 struct esk_dataset {
 	esk_reader *reader;
 	char path[2 * ESK_MAX_NAME + ESK_MAX_PATH];
 	esk_column column;
 	bool scalar;
 	bool readable;
-	uint64_t rows;
 	uint64_t cell_bytes;
-	esk_dataset_part *parts;
-	size_t part_count;
+	esk_parts parts; /* under the reader's lock */
 };
 
 struct esk_reader {
@@ -77,14 +84,17 @@ struct esk_reader {
 	bool owns_pool;
 	char name[ESK_MAX_NAME + 1];
 	char path[ESK_PATH_BYTES]; /* of the one file */
-	pthread_rwlock_t lock;     /* reads share it, refresh has it alone */
-	uint64_t fork_count;
+	uint64_t references;       /* of the store's resolve cache; under the store's lock */
+	esk_reader *next_watched;  /* fork.c's */
+	pthread_mutex_t loading;   /* held by who makes a new view: only he changes what is under `lock` */
+	pthread_rwlock_t lock; /* of everything below: reads share it, the end of a refresh has it alone */
+	bool inherited;        /* in a child: the files are its parent's, to be opened again */
+	uint64_t loads;        /* how often it was loaded */
 	esk_reader_segment *segments;
 	size_t segment_count;
 	esk_dataset **datasets; /* never shrinks while open: datasets are borrowed */
 	size_t dataset_count;
 	char *metadata;
-	uint64_t references; /* of the store's resolve cache; under the store's lock */
 };
 
 /* ---- reader.c ---- */
@@ -92,8 +102,9 @@ typedef esk_status (*esk_reader_fn)(void *arg, esk_error *err);
 /* Calls `read` with the reader's state held; where that says ESK_EBUSY, because the writer moved what it was
  * to read, refreshes and calls it again. */
 esk_status esk_reader_read(esk_reader *reader, esk_reader_fn read, void *arg, esk_error *err);
-/* Holds the reader's state until unshare. */
-esk_status esk_reader_share(esk_reader *reader, esk_error *err);
+/* Holds the reader's state until unshare. In a child whose files cannot be opened it is what its parent saw.
+ */
+void esk_reader_share(esk_reader *reader);
 void esk_reader_unshare(esk_reader *reader);
 
 /* ---- dataset.c: the second and third under the reader's lock ---- */
@@ -106,5 +117,15 @@ esk_status esk_dataset_check_covered(
 /* Reads pieces of rows of the dataset. */
 esk_status esk_dataset_read_pieces(
 	esk_dataset *dataset, const esk_h5_rows *pieces, size_t piece_count, esk_error *err);
+
+/* ---- fork.c ---- */
+/* Until unwatch, a child finds the locks free, and a reader knows that it was inherited. */
+void esk_store_watch(esk_store *store);
+void esk_store_unwatch(esk_store *store);
+void esk_reader_watch(esk_reader *reader);
+void esk_reader_unwatch(esk_reader *reader);
+/* Between the two no fork happens: for a few instructions. */
+void esk_fork_hold_off(void);
+void esk_fork_allow(void);
 
 #endif

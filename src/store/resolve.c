@@ -11,10 +11,6 @@
 /* The reader of `run`, kept open; `references` holds it until release_reader. */
 static esk_status borrow_reader(esk_store *store, const char *run, esk_reader **ret_reader, esk_error *err)
 {
-	esk_catalog *catalog; /* for its side: after fork the store's lock is made anew */
-	esk_status status = esk_store_catalog(store, &catalog, err);
-	if (status != ESK_OK)
-		return status;
 	pthread_mutex_lock(&store->lock);
 	size_t at = 0;
 	while (at < ESK_RESOLVE_READERS && store->readers[at] != NULL &&
@@ -24,7 +20,7 @@ static esk_status borrow_reader(esk_store *store, const char *run, esk_reader **
 	if (reader == NULL) {
 		pthread_mutex_unlock(
 			&store->lock); /* opening asks the catalogue, whose sink takes the lock */
-		status = esk_reader_open(store, run, &reader, err);
+		esk_status status = esk_reader_open(store, run, &reader, err);
 		if (status != ESK_OK)
 			return status;
 		pthread_mutex_lock(&store->lock);

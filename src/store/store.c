@@ -134,6 +134,7 @@ esk_status esk_store_open_in(const esk_store_environment *environment, const cha
 	if (store == NULL)
 		return esk_fail_memory(err, sizeof *store, "a store");
 	pthread_mutex_init(&store->lock, NULL);
+	esk_store_watch(store);
 	store->environment = *environment;
 	store->logger = (esk_logger){defaults.log, defaults.log_arg};
 	store->read_only = defaults.read_only;
@@ -165,19 +166,21 @@ esk_status esk_store_open_in(const esk_store_environment *environment, const cha
 esk_status esk_store_catalog(esk_store *store, esk_catalog **ret_catalog, esk_error *err)
 {
 	esk_status status = ESK_OK;
+	pthread_mutex_lock(&store->lock);
 	if (store->fork_count != esk_os_fork_count()) { /* a child: SQLite's connection stays the parent's */
 		char database[ESK_PATH_BYTES];
-		pthread_mutex_init(&store->lock, NULL);
 		esk_store_catalog_path(store->path, database);
 		status = esk_catalog_open(
 			database, ESK_CATALOG_READ, store->environment.sqlite_vfs, &store->catalog, err);
-		if (status != ESK_OK)
-			return status;
-		store->fork_count = esk_os_fork_count();
-		store->read_only = true;
-		store->runs = NULL;
+		if (status == ESK_OK) {
+			store->fork_count = esk_os_fork_count();
+			store->read_only = true;
+			store->runs = NULL;
+		}
 	}
-	*ret_catalog = store->catalog;
+	if (status == ESK_OK)
+		*ret_catalog = store->catalog;
+	pthread_mutex_unlock(&store->lock);
 	return status;
 }
 
@@ -196,6 +199,7 @@ esk_status esk_store_close(esk_store *store, esk_error *err)
 	if (!inherited)
 		esk_catalog_close(store->catalog);
 	esk_pool_destroy(store->pool);
+	esk_store_unwatch(store);
 	pthread_mutex_destroy(&store->lock);
 	free(store);
 	return status;

@@ -3,8 +3,11 @@
 import json
 import os
 import pathlib
+import pty
 import re
+import select
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -144,6 +147,66 @@ def test_fish_completes_commands_options_and_runs(store):
     assert "game" in offers("esker ls -C data g")
     assert "h5://game/" in offers("esker get -C data h5")
     assert offers("esker record --policy o") == {"overwrite"}
+
+
+ZSHRC = """
+PS1= RPS1=
+unsetopt zle_bracketed_paste prompt_sp
+autoload -Uz compinit; compinit -u -D
+source ./script
+show() { print -r -- "<$BUFFER>"; BUFFER= }
+zle -N show; bindkey '^X' show
+bindkey '^I' complete-word
+print ready
+"""
+
+
+def test_zsh_completes_commands_options_and_runs(store):
+    """Tab in an interactive zsh on a terminal of its own; Control-X prints the line as it is then."""
+    record(store, "game", np.arange(3))
+    record(store, "odd name", np.arange(3))
+    (store.directory / "script").write_text(store.text("completion", "zsh"))
+    (store.directory / ".zshrc").write_text(ZSHRC)
+    path = f"{pathlib.Path(store.binary).parent}:{os.environ['PATH']}"
+    environment = {**store.environment, "PATH": path, "ZDOTDIR": str(store.directory), "TERM": "dumb"}
+    master, slave = pty.openpty()
+    try:
+        zsh = subprocess.Popen(
+            ["zsh", "-i"],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=store.directory,
+            env=environment,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        pytest.skip("no zsh here")
+    finally:
+        os.close(slave)
+
+    def answer(pattern):
+        seen, deadline = b"", time.monotonic() + 30
+        while (found := re.search(pattern, seen)) is None and time.monotonic() < deadline:
+            if select.select([master], [], [], 0.5)[0]:
+                seen += os.read(master, 65536)
+        assert found, seen
+        return found[1].decode()
+
+    def completed(line):
+        os.write(master, line.encode() + b"\t\x18")
+        return answer(rb"<([^>]*)>")
+
+    assert answer(rb"(ready)\r\n")
+    assert completed("esker ver") == "esker verify "
+    assert completed("esker get --colu") == "esker get --columns-per-row "
+    assert completed("esker ls -C data ga") == "esker ls -C data game "
+    assert completed("esker ls data odd") == "esker ls data odd\\ name "
+    assert completed("esker get -C data h5://g") == "esker get -C data h5://game/"
+    assert completed("esker record --policy o") == "esker record --policy overwrite "
+    zsh.kill()
+    zsh.wait()
+    os.close(master)
 
 
 def test_near_misses_are_pointed_out(store):

@@ -351,6 +351,10 @@ static void set_aside(esk_fault *fault)
 		const name *d = esk_fault_names_find(&fault->durable, l->path);
 		if (l->node->directory || (d != NULL && d->node == l->node))
 			continue;
+		if (l->node->aside != NULL) { /* another of its names went there */
+			unlink(l->path);
+			continue;
+		}
 		if (asprintf(&l->node->aside, "%s.aside-%zu", l->path, i) < 0)
 			abort();
 		/* One that is not there was removed past the table. */
@@ -370,7 +374,9 @@ static void put_in_place(esk_fault *fault)
 		const name *d = &fault->durable.list[i];
 		if (d->node->directory)
 			continue;
-		if (d->node->aside != NULL && rename(d->node->aside, d->path) == 0) {
+		const name *l = esk_fault_names_find(&fault->live, d->path);
+		bool there = l != NULL && l->node == d->node;
+		if (!there && d->node->aside != NULL && rename(d->node->aside, d->path) == 0) {
 			free(d->node->aside);
 			d->node->aside = NULL;
 		}

@@ -319,6 +319,26 @@ static int fault_rename(const esk_os *os, const char *from, const char *to)
 	return status;
 }
 
+static int fault_link(const esk_os *os, const char *path, const char *made)
+{
+	esk_fault *fault = locked(os);
+	bool cut;
+	int status = step(fault, &cut);
+	if (status == 0 || cut) {
+		char *whole = esk_fault_canonical(path);
+		char *whole_made = esk_fault_canonical(made);
+		node *n = node_named(fault, whole);
+		int done = link(whole, whole_made) < 0 ? -errno : 0;
+		if (done == 0 && n != NULL)
+			esk_fault_name_changed(fault, NAME_MADE, whole_made, NULL, n);
+		status = cut ? status : done;
+		free(whole);
+		free(whole_made);
+	}
+	unlock(fault);
+	return status;
+}
+
 static int fault_unlink(const esk_os *os, const char *path)
 {
 	esk_fault *fault = locked(os);
@@ -424,6 +444,7 @@ esk_fault *esk_fault_new(uint64_t seed)
 		.size = fault_size,
 		.sync_dir = fault_sync_dir,
 		.rename = fault_rename,
+		.link = fault_link,
 		.unlink = fault_unlink,
 		.mkdir = fault_mkdir,
 		.lock = fault_lock,

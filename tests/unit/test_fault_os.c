@@ -3,6 +3,7 @@
 #include "support/fault_os.h"
 #include "support/fault_vfs.h"
 #include "support/unit.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -107,6 +108,61 @@ static void a_name_is_durable_only_after_sync_dir(void **state)
 		esk_fault_free(fault);
 	}
 	assert_true(lost > 10 && renamed > 5 && came_back > 2);
+}
+
+static size_t entries_of(const char *path)
+{
+	DIR *directory = opendir(path);
+	size_t count = 0;
+	for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
+		count += entry->d_name[0] != '.';
+	closedir(directory);
+	return count;
+}
+
+/* A file gets a second name, and another file the first one: what repair does. */
+static void a_link_survives_a_power_cut_or_not_and_so_does_the_first_name(void **state)
+{
+	test_dir *dir = *state;
+	const char *path = test_path(dir, "a");
+	const char *other = test_path(dir, "b");
+	const char *kept = test_path(dir, "c");
+	unsigned linked = 0, replaced = 0, only_replaced = 0;
+	for (uint64_t seed = 0; seed < 200; seed++) {
+		esk_fault *fault = esk_fault_new(test_seed() + seed);
+		const esk_os *os = esk_fault_os(fault);
+		for (int i = 0; i < 2; i++) {
+			int fd = open_new(os, i == 0 ? path : other);
+			put(os, fd, 0, i == 0 ? 'a' : 'b', 10);
+			assert_int_equal(os->sync(os, fd), 0);
+			os->close(os, fd);
+		}
+		assert_int_equal(os->sync_dir(os, dir->path), 0);
+		assert_int_equal(os->link(os, path, kept), 0);
+		assert_int_equal(os->link(os, path, other), -EEXIST);
+		assert_int_equal(os->link(os, "/nonexistent/a", "/nonexistent/b"), -ENOENT);
+		if (seed % 4 != 0)
+			assert_int_equal(os->rename(os, other, path), 0);
+		if (seed % 4 == 1)
+			assert_int_equal(os->sync_dir(os, dir->path), 0);
+		esk_fault_reboot(fault);
+		char now[20], then[20];
+		assert_int_equal(slurp(path, now, sizeof now), 10);
+		size_t size = slurp(kept, then, sizeof then);
+		assert_true(size == SIZE_MAX || (size == 10 && then[9] == 'a'));
+		assert_true(now[9] == 'a' || now[9] == 'b');
+		assert_true(now[9] == 'b' || esk_os_exists(other));
+		assert_true(seed % 4 != 1 || (now[9] == 'b' && size == 10));
+		linked += size == 10;
+		replaced += now[9] == 'b';
+		only_replaced += now[9] == 'b' && size != 10;
+		assert_int_equal(entries_of(dir->path), 1 + (size == 10) + esk_os_exists(other));
+		unlink(path);
+		unlink(other);
+		unlink(kept);
+		esk_fault_free(fault);
+	}
+	assert_true(linked > 60 && linked < 190 && replaced > 60 && replaced < 190 && only_replaced > 5);
 }
 
 static void a_synchronised_removal_stays(void **state)
@@ -386,6 +442,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(synchronised_writes_stay_and_others_are_kept_dropped_or_torn),
 		TEST(a_name_is_durable_only_after_sync_dir),
+		TEST(a_link_survives_a_power_cut_or_not_and_so_does_the_first_name),
 		TEST(a_synchronised_removal_stays),
 		TEST(a_directory_that_was_not_synchronised_takes_its_files_along),
 		TEST(a_failed_synchronisation_is_not_made_good_by_a_later_one),

@@ -1,142 +1,16 @@
 /* h5: whatever happens between two commits, stock libhdf5 finds the file as of the last one.
  *
- * The table in `world` says what a file must hold; verify() compares it with what plain libhdf5 reads.
- * Content follows from a seed and the row, so nothing else needs to be remembered. */
-#include "support/unit.h"
+ * The table in `world` says what a file must hold; verify() compares it with what plain libhdf5 reads. */
+#include "unit/h5_lines.h"
 
-#include "h5/h5.h"
-#include "h5/h5_internal.h"
 #include "support/fault_os.h"
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 
-enum { COLUMNS = 6, CHUNK_ROWS = 5, SLOTS = 14 };
-
-static esk_error err;
-
-static uint64_t mix(uint64_t x)
-{
-	x = (x ^ x >> 31) * UINT64_C(0x9e3779b97f4a7c15);
-	return x ^ x >> 29;
-}
-
-static uint64_t random_state;
-
-static uint64_t draw(uint64_t below)
-{
-	random_state += UINT64_C(0x9e3779b97f4a7c15);
-	return (mix(random_state) >> 16) % below;
-}
-
-static uint32_t value_of(uint64_t seed, uint64_t row, uint32_t i)
-{
-	return (uint32_t)mix(seed * 1000003 + row * COLUMNS + i);
-}
-
-static size_t text_of(uint64_t seed, uint64_t row, char buf[64])
-{
-	return (size_t)snprintf(buf, 64, "%llx %.*s", (unsigned long long)mix(seed + row), (int)(row % 30),
-		"the quick brown fox jumps over");
-}
-
-/* ---- a dataset of numbers or strings that grows ---- */
-
-static esk_h5_dataset *numbers_create(esk_h5 *file, const char *path)
-{
-	esk_column column = {.name = "x", .dtype = {ESK_U32, 4}, .rank = 1, .shape = {COLUMNS}};
-	esk_pipeline pipeline;
-	esk_h5_dataset *dataset = NULL;
-	assert_ok(esk_pipeline_build("none", &column, CHUNK_ROWS, &pipeline, &err), &err);
-	return esk_h5_dataset_create(file, path, &column, CHUNK_ROWS, &pipeline, &dataset, &err) == ESK_OK
-		       ? dataset
-		       : NULL;
-}
-
-static esk_h5_dataset *strings_create(esk_h5 *file, const char *path)
-{
-	esk_column column = {.name = "t", .dtype = {ESK_STRING, sizeof(esk_string)}};
-	esk_h5_dataset *dataset = NULL;
-	return esk_h5_dataset_create(file, path, &column, CHUNK_ROWS, NULL, &dataset, &err) == ESK_OK
-		       ? dataset
-		       : NULL;
-}
-
-/* Writes rows [from, to): chunks whole, the open one as far as it goes. */
-static esk_status numbers_append(esk_h5_dataset *dataset, uint64_t seed, uint64_t from, uint64_t to)
-{
-	esk_status status = esk_h5_set_rows(dataset, to, &err);
-	for (uint64_t chunk = from / CHUNK_ROWS; status == ESK_OK && chunk * CHUNK_ROWS < to; chunk++) {
-		uint32_t values[CHUNK_ROWS][COLUMNS] = {0};
-		for (uint64_t row = 0; row < CHUNK_ROWS && chunk * CHUNK_ROWS + row < to; row++)
-			for (uint32_t i = 0; i < COLUMNS; i++)
-				values[row][i] = value_of(seed, chunk * CHUNK_ROWS + row, i);
-		status = esk_h5_write_chunk(dataset, chunk, 0, values, sizeof values, &err);
-	}
-	return status;
-}
-
-static esk_status strings_append(esk_h5_dataset *dataset, uint64_t seed, uint64_t from, uint64_t to)
-{
-	esk_status status = esk_h5_set_rows(dataset, to, &err);
-	for (uint64_t row = from; status == ESK_OK && row < to; row++) {
-		char text[64];
-		esk_string string = {text, text_of(seed, row, text)};
-		status = esk_h5_write_strings(dataset, row, 1, &string, &err);
-	}
-	return status;
-}
-
-static hid_t stock_dataset(hid_t file, const char *path, uint64_t rows)
-{
-	hsize_t dims[2] = {0};
-	hid_t dataset = H5Dopen2(file, path, H5P_DEFAULT), space;
-	if (dataset < 0)
-		fail_msg("stock libhdf5 does not open %s", path);
-	space = H5Dget_space(dataset);
-	H5Sget_simple_extent_dims(space, dims, NULL);
-	H5Sclose(space);
-	if (dims[0] != rows)
-		fail_msg("%s has %llu rows, not %llu", path, (unsigned long long)dims[0],
-			(unsigned long long)rows);
-	return dataset;
-}
-
-static void numbers_verify(hid_t file, const char *path, uint64_t seed, uint64_t rows)
-{
-	hid_t dataset = stock_dataset(file, path, rows);
-	uint32_t *values = malloc((rows * COLUMNS + 1) * sizeof *values);
-	if (H5Dread(dataset, H5T_NATIVE_UINT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
-		fail_msg("stock libhdf5 does not read %s", path);
-	for (uint64_t i = 0; i < rows * COLUMNS; i++) {
-		if (values[i] != value_of(seed, i / COLUMNS, (uint32_t)(i % COLUMNS)))
-			fail_msg("%s is wrong in row %llu of %llu", path, (unsigned long long)i / COLUMNS,
-				(unsigned long long)rows);
-	}
-	free(values);
-	H5Dclose(dataset);
-}
-
-static void strings_verify(hid_t file, const char *path, uint64_t seed, uint64_t rows)
-{
-	hid_t dataset = stock_dataset(file, path, rows), type = H5Dget_type(dataset),
-	      space = H5Dget_space(dataset);
-	char **texts = calloc(rows + 1, sizeof *texts), expected[64];
-	if (H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, texts) < 0)
-		fail_msg("stock libhdf5 does not read %s", path);
-	for (uint64_t row = 0; row < rows; row++) {
-		text_of(seed, row, expected);
-		assert_string_equal(texts[row], expected);
-	}
-	H5Dvlen_reclaim(type, space, H5P_DEFAULT, texts);
-	free(texts);
-	H5Sclose(space);
-	H5Tclose(type);
-	H5Dclose(dataset);
-}
+enum { SLOTS = 14 };
 
 /* ---- a world of random things ---- */
 
@@ -292,12 +166,6 @@ static void copy_file(const char *from, const char *to)
 	fclose(out);
 }
 
-static void commit(esk_h5 *file)
-{
-	assert_ok(esk_h5_commit_begin(file, &err), &err);
-	assert_ok(esk_h5_commit_finish(file, NULL, &err), &err);
-}
-
 static void every_commit_opens_in_stock_libhdf5_and_the_rest_rolls_back(void **state)
 {
 	test_dir *dir = *state;
@@ -336,109 +204,6 @@ static void every_commit_opens_in_stock_libhdf5_and_the_rest_rolls_back(void **s
 	world_verify(path, &now);
 }
 
-/* ---- many datasets, one number that says how far they are ---- */
-
-enum { DATASETS = 20 };
-
-typedef struct lines {
-	esk_h5 *file;
-	esk_h5_dataset *numbers[DATASETS];
-	esk_h5_dataset *strings;
-	uint64_t n; /* commits that the file holds */
-} lines;
-
-static uint64_t rows_at(uint64_t n, uint64_t dataset)
-{
-	return n * (1 + dataset % 4) + n / 3;
-}
-
-static const char *line_path(size_t i)
-{
-	static char path[32];
-	snprintf(path, sizeof path, "s%zu/x%zu", i % 3, i);
-	return path;
-}
-
-static esk_status lines_create(const esk_os *os, const char *path, lines *ret)
-{
-	esk_status status = esk_h5_create(os, path, &ret->file, &err);
-	if (status != ESK_OK)
-		return status;
-	for (size_t i = 0; i < DATASETS; i++) {
-		ret->numbers[i] = numbers_create(ret->file, line_path(i));
-		if (!ret->numbers[i])
-			return err.code;
-	}
-	ret->strings = strings_create(ret->file, "notes");
-	return ret->strings ? esk_h5_set_i64(ret->file, "/", "n", 0, &err) : err.code;
-}
-
-static esk_status lines_open(const esk_os *os, const char *path, lines *ret)
-{
-	int64_t n = 0;
-	esk_status status = esk_h5_open_write(os, path, &ret->file, NULL, &err);
-	for (size_t i = 0; status == ESK_OK && i < DATASETS; i++)
-		status = esk_h5_dataset_open(ret->file, line_path(i), &ret->numbers[i], &err);
-	if (status == ESK_OK)
-		status = esk_h5_dataset_open(ret->file, "notes", &ret->strings, &err);
-	if (status == ESK_OK)
-		status = esk_h5_get_i64(ret->file, "/", "n", &n, &err);
-	ret->n = (uint64_t)n;
-	return status;
-}
-
-static esk_status lines_write(lines *l)
-{
-	uint64_t next = l->n + 1;
-	char group[32];
-	esk_status status = ESK_OK;
-
-	for (size_t i = 0; status == ESK_OK && i < DATASETS; i++)
-		status = numbers_append(l->numbers[i], i, rows_at(l->n, i), rows_at(next, i));
-	if (status == ESK_OK)
-		status = strings_append(l->strings, 77, l->n, next);
-	snprintf(group, sizeof group, "groups/g%llu", (unsigned long long)next);
-	if (status == ESK_OK)
-		status = esk_h5_make_group(l->file, group, &err);
-	if (status == ESK_OK)
-		status = esk_h5_set_i64(l->file, "/", "n", (int64_t)next, &err);
-	if (status == ESK_OK)
-		l->n = next;
-	return status;
-}
-
-static esk_status lines_commit(lines *l)
-{
-	esk_status status = lines_write(l);
-	if (status == ESK_OK)
-		status = esk_h5_commit_begin(l->file, &err);
-	return status == ESK_OK ? esk_h5_commit_finish(l->file, NULL, &err) : status;
-}
-
-/* What stock libhdf5 finds must be one commit, whole; returns its number. */
-static uint64_t lines_verify(const char *path)
-{
-	hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), attribute;
-	int64_t n = -1;
-	char group[32];
-
-	if (file < 0)
-		fail_msg("stock libhdf5 does not open %s", path);
-	attribute = H5Aopen(file, "n", H5P_DEFAULT);
-	assert_true(H5Aread(attribute, H5T_NATIVE_INT64, &n) >= 0);
-	H5Aclose(attribute);
-	for (size_t i = 0; i < DATASETS; i++)
-		numbers_verify(file, line_path(i), i, rows_at((uint64_t)n, i));
-	strings_verify(file, "notes", 77, (uint64_t)n);
-	for (int64_t g = 1; g <= n + 1; g++) {
-		snprintf(group, sizeof group, "groups/g%lld", (long long)g);
-		if ((H5Lexists(file, group, H5P_DEFAULT) > 0) != (g <= n))
-			fail_msg("%s in commit %lld", group, (long long)n);
-	}
-	H5Fclose(file);
-	return (uint64_t)n;
-}
-
 /* ---- killed ---- */
 
 /* Runs in a child until it is killed. */
@@ -458,23 +223,6 @@ static void remove_file(const char *path)
 	snprintf(journal, sizeof journal, "%s-journal", path);
 	unlink(path);
 	unlink(journal);
-}
-
-/* Recovers and verifies; false where there was never a commit. */
-static bool recover(const char *path, uint64_t acknowledged)
-{
-	esk_h5 *file = NULL;
-	esk_status status = esk_h5_open_write(esk_os_posix(), path, &file, NULL, &err);
-
-	if (status == ESK_ENOTFOUND && acknowledged == 0)
-		return false;
-	assert_ok(status, &err);
-	assert_ok(esk_h5_close(file, &err), &err);
-	uint64_t n = lines_verify(path);
-	if (n != acknowledged && n != acknowledged + 1)
-		fail_msg("acknowledged %llu, recovered %llu", (unsigned long long)acknowledged,
-			(unsigned long long)n);
-	return true;
 }
 
 /* How long a writer takes to begin and commit three times, so that kills hit every part of that on any
@@ -649,201 +397,6 @@ static void a_failed_file_stays_failed_until_it_is_opened_again(void **state)
 	esk_fault_free(fault);
 }
 
-/* ---- threads and fork ---- */
-
-static void *finish(void *arg)
-{
-	esk_error error;
-	lines *l = arg;
-	return esk_h5_commit_finish(l->file, NULL, &error) == ESK_OK ? arg : NULL;
-}
-
-static void writing_goes_on_while_a_commit_finishes(void **state)
-{
-	char path[128];
-	lines l = {0};
-
-	strcpy(path, test_path(*state, "threads.h5"));
-	assert_ok(lines_create(esk_os_posix(), path, &l), &err);
-	for (int i = 0; i < 40; i++) {
-		esk_h5 *reader = NULL;
-		pthread_t thread;
-		void *result = NULL;
-		uint64_t begun;
-		int64_t n = 0;
-
-		assert_ok(lines_write(&l), &err);
-		begun = l.n;
-		assert_ok(esk_h5_commit_begin(l.file, &err), &err);
-		pthread_create(&thread, NULL, finish, &l);
-		for (int k = 0; k < 3; k++)
-			assert_ok(lines_write(&l), &err);
-		pthread_join(thread, &result);
-		assert_non_null(result);
-		assert_ok(esk_h5_open_read(esk_os_posix(), path, &reader, &err), &err);
-		assert_ok(esk_h5_get_i64(reader, "/", "n", &n, &err), &err);
-		assert_int_equal(n, begun);
-		assert_false(esk_h5_is_stale(reader));
-		assert_ok(esk_h5_close(reader, &err), &err);
-		if (i % 10 == 0)
-			assert_int_equal(lines_verify(path), begun);
-	}
-	commit(l.file);
-	assert_ok(esk_h5_close(l.file, &err), &err);
-	assert_int_equal(lines_verify(path), l.n);
-}
-
-static void a_reader_knows_that_it_is_stale(void **state)
-{
-	char path[128];
-	lines l = {0};
-	esk_h5 *reader = NULL;
-	esk_h5_dataset *dataset = NULL;
-
-	strcpy(path, test_path(*state, "stale.h5"));
-	assert_ok(lines_create(esk_os_posix(), path, &l), &err);
-	assert_ok(lines_commit(&l), &err);
-	assert_ok(esk_h5_open_read(esk_os_posix(), path, &reader, &err), &err);
-	assert_ok(esk_h5_dataset_open(reader, line_path(0), &dataset, &err), &err);
-	assert_ok(lines_commit(&l), &err);
-	assert_true(esk_h5_is_stale(reader));
-	assert_int_equal(esk_h5_dataset_open(reader, line_path(1), &dataset, &err), ESK_EBUSY);
-	assert_ok(esk_h5_dataset_open(reader, line_path(0), &dataset, &err), &err); /* known already */
-	assert_int_equal(esk_h5_dataset_info(dataset)->rows, rows_at(1, 0));
-	assert_ok(esk_h5_close(reader, &err), &err);
-	assert_ok(esk_h5_close(l.file, &err), &err);
-}
-
-static void a_reader_notices_a_writer_that_came_and_went(void **state)
-{
-	char path[128];
-	lines l = {0};
-	esk_h5 *reader = NULL;
-	esk_h5_dataset *dataset = NULL;
-
-	strcpy(path, test_path(*state, "between.h5"));
-	assert_ok(lines_create(esk_os_posix(), path, &l), &err);
-	assert_ok(lines_commit(&l), &err);
-	assert_ok(esk_h5_close(l.file, &err), &err);
-	assert_ok(esk_h5_open_read(esk_os_posix(), path, &reader, &err), &err);
-	assert_false(esk_h5_is_stale(reader));
-	usleep(20000); /* the file system's clock ticks */
-	assert_ok(lines_open(esk_os_posix(), path, &l), &err);
-	assert_ok(lines_commit(&l), &err);
-	assert_ok(esk_h5_close(l.file, &err), &err);
-	assert_true(esk_h5_is_stale(reader));
-	assert_int_equal(esk_h5_dataset_open(reader, line_path(1), &dataset, &err), ESK_EBUSY);
-	assert_ok(esk_h5_close(reader, &err), &err);
-}
-
-/* The child of a writer: what it inherited does nothing, at its exit either. */
-static int child_of_a_writer(lines *l, const char *path)
-{
-	esk_h5 *reader = NULL;
-	bool right = esk_h5_status(l->file, NULL) == ESK_ECLOSED && lines_write(l) == ESK_ECLOSED &&
-		     esk_h5_commit_begin(l->file, NULL) == ESK_ECLOSED &&
-		     esk_h5_open_read(esk_os_posix(), path, &reader, NULL) == ESK_OK;
-	esk_h5_close(reader, NULL);
-	return right ? 0 : 1;
-}
-
-static void children_leave_the_file_to_their_parent(void **state)
-{
-	char path[128];
-	lines l = {0};
-
-	strcpy(path, test_path(*state, "fork.h5"));
-	assert_ok(lines_create(esk_os_posix(), path, &l), &err);
-	assert_ok(lines_commit(&l), &err);
-	for (int turn = 0; turn < 9; turn++) {
-		int status = 0;
-		assert_ok(lines_write(&l), &err); /* libhdf5 has something unwritten */
-		pid_t child = fork();
-		if (child == 0) {
-			int code = child_of_a_writer(&l, path);
-			if (turn % 3 == 0)
-				esk_h5_close(l.file, NULL);
-			else if (turn % 3 == 1)
-				esk_h5_abandon(l.file);
-			H5close(); /* as at exit: flushes what is open */
-			_exit(code);
-		}
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-		assert_ok(lines_commit(&l), &err);
-	}
-	assert_ok(esk_h5_close(l.file, &err), &err);
-	assert_int_equal(lines_verify(path), l.n);
-}
-
-static _Atomic bool stop;
-
-static void *look(void *arg)
-{
-	while (!stop)
-		esk_h5_exists(arg, "s0/x0");
-	return NULL;
-}
-
-static void *look_again(void *arg)
-{
-	while (!stop)
-		esk_h5_is_stale(arg);
-	return NULL;
-}
-
-static void a_fork_beside_busy_threads_leaves_libhdf5_usable(void **state)
-{
-	char path[128];
-	lines l = {0};
-	esk_h5 *reader = NULL;
-	pthread_t threads[2];
-
-	strcpy(path, test_path(*state, "busy.h5"));
-	assert_ok(lines_create(esk_os_posix(), path, &l), &err);
-	assert_ok(lines_commit(&l), &err);
-	assert_ok(esk_h5_open_read(esk_os_posix(), path, &reader, &err), &err);
-	stop = false;
-	pthread_create(&threads[0], NULL, look, l.file);
-	pthread_create(&threads[1], NULL, look_again, reader);
-	for (int turn = 0; turn < 60; turn++) {
-		int status = 0;
-		pid_t child = fork();
-		if (child == 0) {
-			alarm(20);
-			esk_h5_close(reader, NULL); /* whose locks may be held by threads that are not here */
-			_exit(child_of_a_writer(&l, path));
-		}
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	}
-	stop = true;
-	for (size_t i = 0; i < 2; i++)
-		pthread_join(threads[i], NULL);
-	assert_ok(esk_h5_close(reader, &err), &err);
-	assert_ok(esk_h5_close(l.file, &err), &err);
-}
-
-static void an_exit_without_closing_leaves_the_last_commit(void **state)
-{
-	char path[128];
-	int status = 0;
-
-	strcpy(path, test_path(*state, "exit.h5"));
-	pid_t child = fork();
-	if (child == 0) {
-		lines l = {0};
-		if (lines_create(esk_os_posix(), path, &l) != ESK_OK || lines_commit(&l) != ESK_OK ||
-			lines_write(&l) != ESK_OK)
-			_exit(1);
-		H5close(); /* what libhdf5 does at exit */
-		_exit(0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	assert_true(recover(path, 1));
-}
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);
@@ -854,12 +407,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(any_call_may_fail),
 		cmocka_unit_test(the_power_may_fail_at_any_call),
 		cmocka_unit_test(a_failed_file_stays_failed_until_it_is_opened_again),
-		cmocka_unit_test(writing_goes_on_while_a_commit_finishes),
-		cmocka_unit_test(a_reader_knows_that_it_is_stale),
-		cmocka_unit_test(a_reader_notices_a_writer_that_came_and_went),
-		cmocka_unit_test(children_leave_the_file_to_their_parent),
-		cmocka_unit_test(a_fork_beside_busy_threads_leaves_libhdf5_usable),
-		cmocka_unit_test(an_exit_without_closing_leaves_the_last_commit),
 	};
 	return cmocka_run_group_tests_name("h5_crash", tests, test_dir_make, test_dir_remove);
 }
