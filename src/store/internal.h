@@ -41,6 +41,8 @@ esk_status esk_metadata_check(const char *json, esk_error *err);
 /* Reads esk_run_options.attributes_json. *ret_attributes is to free with esk_attributes_free. */
 esk_status esk_attributes_parse(
 	const char *json, esk_attribute **ret_attributes, size_t *ret_count, esk_error *err);
+/* Single values at the root of `file`, without Esker's own and the metadata, as a JSON object to free. */
+esk_status esk_attributes_read(esk_h5 *file, char **ret_json, esk_error *err);
 
 /* One segment of a reader. */
 typedef struct esk_reader_segment {
@@ -84,6 +86,7 @@ struct esk_reader {
 	esk_dataset **datasets; /* never shrinks while open: datasets are borrowed */
 	size_t dataset_count;
 	char *metadata;
+	char *attributes;    /* JSON */
 	uint64_t references; /* of the store's resolve cache; under the store's lock */
 };
 

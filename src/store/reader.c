@@ -214,6 +214,37 @@ static esk_status add_segment(esk_reader *reader, esk_h5 *file, esk_error *err)
 	return status;
 }
 
+/* Takes metadata and attributes from the newest segment. */
+static esk_status read_root(esk_reader *reader, esk_error *err)
+{
+	char *metadata = NULL, *attributes = NULL;
+	if (reader->segment_count > 0) {
+		esk_h5 *file = reader->segments[reader->segment_count - 1].file;
+		esk_h5_get_text(file, "/", "metadata", &metadata, NULL);
+		esk_status status = esk_attributes_read(file, &attributes, err);
+		if (status != ESK_OK) {
+			free(metadata);
+			return status;
+		}
+	}
+	if (metadata != NULL && esk_metadata_check(metadata, NULL) != ESK_OK) { /* a foreign file's own */
+		free(metadata);
+		metadata = NULL;
+	}
+	metadata = metadata != NULL ? metadata : strdup("{}");
+	attributes = attributes != NULL ? attributes : strdup("{}");
+	if (metadata == NULL || attributes == NULL) {
+		free(metadata);
+		free(attributes);
+		return esk_fail_memory(err, 3, "metadata");
+	}
+	free(reader->metadata);
+	free(reader->attributes);
+	reader->metadata = metadata;
+	reader->attributes = attributes;
+	return ESK_OK;
+}
+
 /* Makes parts and metadata anew from the open segments. */
 static esk_status map_segments(esk_reader *reader, esk_error *err)
 {
@@ -224,17 +255,7 @@ static esk_status map_segments(esk_reader *reader, esk_error *err)
 	}
 	for (size_t s = 0; s < reader->segment_count && status == ESK_OK; s++)
 		status = add_segment(reader, reader->segments[s].file, err);
-	char *metadata = NULL;
-	if (status == ESK_OK && reader->segment_count > 0)
-		esk_h5_get_text(
-			reader->segments[reader->segment_count - 1].file, "/", "metadata", &metadata, NULL);
-	if (metadata == NULL)
-		metadata = strdup("{}");
-	if (metadata == NULL)
-		return esk_fail_memory(err, 3, "metadata");
-	free(reader->metadata);
-	reader->metadata = metadata;
-	return status;
+	return status == ESK_OK ? read_root(reader, err) : status;
 }
 
 /* ---- opening, refreshing, closing ---- */
@@ -365,6 +386,7 @@ void esk_reader_close(esk_reader *reader)
 	}
 	free(reader->datasets);
 	free(reader->metadata);
+	free(reader->attributes);
 	if (reader->owns_pool)
 		esk_pool_destroy(reader->pool);
 	pthread_rwlock_destroy(&reader->lock);
@@ -435,6 +457,11 @@ void esk_reader_unshare(esk_reader *reader)
 const char *esk_reader_metadata(esk_reader *reader)
 {
 	return reader->metadata;
+}
+
+const char *esk_reader_attributes(esk_reader *reader)
+{
+	return reader->attributes;
 }
 
 /* The list of datasets grows when a refresh finds new ones: looking at it shares the lock. */
