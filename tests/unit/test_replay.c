@@ -206,6 +206,7 @@ static pid_t start_writer(replay_place *place, const char *run, uint32_t slots, 
 		*ret_told = ends[0];
 		return child;
 	}
+	close(ends[0]); /* so that it ends when nobody listens any more */
 	if (replay_store_open(place) != ESK_OK)
 		_exit(1);
 	esk_replay_options options = small_options();
