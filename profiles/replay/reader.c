@@ -133,13 +133,9 @@ static esk_replay_extent measure(esk_replay_reader *reader)
 
 /* What a foreign writer counted: its datasets may have been made larger than it came to fill. One that died
  * may have left the 0 that it began with, so 0 says nothing. */
-static esk_status heed_totals(esk_replay_reader *reader, esk_replay_extent *extent, esk_error *err)
+static void heed_totals(esk_replay_reader *reader, esk_replay_extent *extent)
 {
-	const char *text;
-	esk_status status = esk_reader_attributes(reader->base, &text, err);
-	if (status != ESK_OK)
-		return status;
-	json_t *attributes = json_loads(text, 0, NULL);
+	json_t *attributes = json_loads(esk_reader_attributes(reader->base), 0, NULL);
 	json_int_t steps = json_integer_value(json_object_get(attributes, "total_steps"));
 	json_int_t episodes = json_integer_value(json_object_get(attributes, "total_episodes"));
 	json_decref(attributes);
@@ -147,7 +143,6 @@ static esk_status heed_totals(esk_replay_reader *reader, esk_replay_extent *exte
 		extent->steps = (uint64_t)steps;
 	if (episodes > 0 && (uint64_t)episodes < extent->rows)
 		extent->rows = (uint64_t)episodes;
-	return ESK_OK;
 }
 
 /* ---- opening, refreshing, closing ---- */
@@ -161,9 +156,7 @@ static esk_status load(esk_replay_reader *reader, esk_error *err)
 		return status;
 	esk_replay_extent extent = measure(reader);
 	if (!reader->with_ids)
-		status = heed_totals(reader, &extent, err);
-	if (status != ESK_OK)
-		return status;
+		heed_totals(reader, &extent);
 	return esk_replay_episodes_update(reader, &extent, err);
 }
 

@@ -124,11 +124,14 @@ static esk_status make_slots(esk_replay_writer *writer, uint32_t count, esk_erro
 static esk_status open_streams(esk_replay_writer *writer, esk_error *err)
 {
 	const esk_replay_columns *columns = &writer->columns;
-	esk_status status =
-		esk_run_stream(writer->run, "/", columns->steps, columns->step_count, &writer->steps, err);
+	esk_stream_options steps = ESK_STREAM_OPTIONS_INIT, episodes = ESK_STREAM_OPTIONS_INIT;
+	steps.rows_attribute = "total_steps";
+	episodes.rows_attribute = "total_episodes";
+	esk_status status = esk_run_stream_with(
+		writer->run, "/", columns->steps, columns->step_count, &steps, &writer->steps, err);
 	if (status == ESK_OK)
-		status = esk_run_stream(writer->run, "episodes", columns->episodes, columns->episode_count,
-			&writer->episodes, err);
+		status = esk_run_stream_with(writer->run, "episodes", columns->episodes,
+			columns->episode_count, &episodes, &writer->episodes, err);
 	return status;
 }
 
