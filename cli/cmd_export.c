@@ -1,6 +1,7 @@
 /* esker export: runs in the forms of other programs. */
 #include "commands.h"
 #include "episode.h"
+#include "minari.h"
 #include "npz.h"
 #include "progress.h"
 #include "target.h"
@@ -219,11 +220,11 @@ static int run_export(cli_args *args)
 	static const struct {
 		const char *name;
 		int (*run)(const cli_args *args, cli_place *place);
-	} kinds[] = {{"video", export_video}, {"npz", export_npz}};
+	} kinds[] = {{"minari", cli_export_minari}, {"video", export_video}, {"npz", export_npz}};
 	cli_args rest = *args; /* what stands behind the kind */
 	const char *kind = args->word_count > 0 ? args->words[0] : NULL;
 	if (kind == NULL)
-		return cli_usage(args, "export: video or npz was expected behind it");
+		return cli_usage(args, "export: minari, video or npz was expected behind it");
 	rest.words++;
 	rest.word_count--;
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -233,14 +234,18 @@ static int run_export(cli_args *args)
 		int code = cli_place_find(&rest, &place);
 		return code == CLI_OK ? kinds[i].run(&rest, &place) : code;
 	}
-	return cli_usage(args, "export: video or npz was expected, found \"%s\"", kind);
+	return cli_usage(args, "export: minari, video or npz was expected, found \"%s\"", kind);
 }
 
 const cli_command cli_export = {
 	.name = "export",
-	.summary = "write a run as a video or .npz",
-	.usage = "KIND [STORE] RUN|REF FILE [OPTIONS]",
-	.description = "video: the frames of a REF, or with --episode of a RUN, as .mp4, .gif, .mkv or "
+	.summary = "write a run as a Minari dataset, a video or .npz",
+	.usage = "minari [STORE] RUN DIR [--id NAME], video [STORE] REF FILE [OPTIONS], npz [STORE] RUN|REF "
+		 "FILE [OPTIONS]",
+	.description = "minari: a replay as a dataset of the Minari package, in DIR/data, with a group for "
+		       "each episode; spaces are made from dtypes and shapes, unless the run's metadata has "
+		       "observation_space and action_space. video: the frames of a REF, or with --episode of "
+		       "a RUN, as .mp4, .gif, .mkv or "
 		       ".webm, made by ffmpeg. npz: a REF, "
 		       "or every "
 		       "array of a RUN, as numpy's .npz (numpy.load); missing cells are zeros, and "
@@ -252,18 +257,23 @@ const cli_command cli_export = {
 		{"scale", 0, "X", NULL, "video: enlarge (2) or reduce (1/4) each frame"},
 		{"channels", 0, "WHAT", "auto|rgba|stack", "video: what four channels are, as for get"},
 		{"stretch", 0, NULL, NULL, "video: spread values over black to white"},
+		{"id", 0, "NAME", NULL,
+			"minari: the dataset's name, as breakout/random-v0; default: DIR's or the run's"},
+		{"observations", 0, "PATH", NULL,
+			"minari: what the agent saw; default: observations, else frames"},
 		{"compress", 'z', NULL, NULL, "npz: deflate the arrays"}, {0}},
-	.examples =
-		(const cli_example[]){
-			{"esker export video data h5://game/frames/0:600 game.mp4 --scale 3 --fps 15",
-				"ten seconds as a video"},
-			{"esker export video data h5://game/frames/0:100 game.gif",
-				"the same as an animated picture"},
-			{"esker export npz data game game.npz --compress", "every array of a run for numpy"},
-			{0}},
+	.examples = (const cli_example
+			[]){{"esker export video data h5://game/frames/0:600 game.mp4 --scale 3 --fps 15",
+				    "ten seconds as a video"},
+		{"esker export video data h5://game/frames/0:100 game.gif",
+			"the same as an animated picture"},
+		{"esker export npz data game game.npz --compress", "every array of a run for numpy"},
+		{"esker export minari data game ~/.minari/datasets/breakout/mine-v0 --id breakout/mine-v0",
+			"a dataset for minari.load_dataset(\"breakout/mine-v0\")"},
+		{0}},
 	.needs = CLI_STORE,
 	.words_least = 2, /* behind the kind */
 	.words_most = 2,
-	.complete = "video|npz",
+	.complete = "minari|video|npz",
 	.run = run_export,
 };

@@ -262,8 +262,13 @@ int cli_image_measure(cli_image *image, cli_selection *s)
 	}
 	if (image->low > image->high)
 		image->low = image->high = 0;
-	cli_note("%s: values from %g (black) to %g (white)", s->text, image->low, image->high);
 	return CLI_OK;
+}
+
+void cli_image_tell(const cli_image *image, const cli_selection *s)
+{
+	if (image->stretch)
+		cli_note("%s: values from %g (black) to %g (white)", s->text, image->low, image->high);
 }
 
 static unsigned stretch(const cli_image *image, double value)

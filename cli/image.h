@@ -57,6 +57,8 @@ int cli_image_open(cli_selection *s, const cli_look *look, cli_image *ret_image)
 /* Where values are stretched: reads all of `s` for their least and greatest. Before the first cell is
  * converted. */
 int cli_image_measure(cli_image *image, cli_selection *s);
+/* Tells people which values those are, where values are stretched. */
+void cli_image_tell(const cli_image *image, const cli_selection *s);
 /* Fills image->pixels from one cell; NULL, a missing one, is grey. */
 void cli_image_convert(cli_image *image, const void *cell);
 void cli_image_close(cli_image *image);

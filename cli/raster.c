@@ -122,6 +122,8 @@ int cli_write_png(FILE *out, cli_selection *selection, const cli_picture *pictur
 	if (code == CLI_OK)
 		code = fill_sheet(selection, &sh);
 	if (code == CLI_OK)
+		cli_image_tell(&sh.image, selection);
+	if (code == CLI_OK)
 		code = write_png(out, &sh.all);
 	cli_image_close(&sh.image);
 	free(sh.all.data);

@@ -110,6 +110,8 @@ int cli_write_video(const char *path, cli_selection *s, const cli_video *video)
 	int code = cli_image_open(s, &look, &image);
 	if (code == CLI_OK)
 		code = cli_image_measure(&image, s);
+	if (code == CLI_OK)
+		cli_image_tell(&image, s);
 	cli_target target = {0};
 	if (code == CLI_OK)
 		code = cli_target_open(path, &target);

@@ -35,6 +35,10 @@ ESK_API esk_status esk_reader_refresh(esk_reader *reader, esk_error *err);
 /* The run's free metadata as JSON, borrowed until close or esk_reader_refresh; "{}" where there is none. */
 ESK_API const char *esk_reader_metadata(esk_reader *reader);
 
+/* The attributes of the (newest) file's root that are one number, text or truth value, without Esker's own
+ * and the metadata, as a JSON object; borrowed until close or refresh. NaN and infinities are null. */
+ESK_API const char *esk_reader_attributes(esk_reader *reader);
+
 /* Number of datasets, and the i-th in the file's order; borrowed until the reader is closed. NULL out of
  * range. */
 ESK_API size_t esk_reader_dataset_count(esk_reader *reader);

@@ -1,7 +1,7 @@
 /* Reading: which datasets a file has, how many steps are complete. Whose they are is in episodes.c. */
 #include "internal.h"
 
-#include <stdio.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,6 +131,20 @@ static esk_replay_extent measure(esk_replay_reader *reader)
 	return extent;
 }
 
+/* What a foreign writer counted: its datasets may have been made larger than it came to fill. One that died
+ * may have left the 0 that it began with, so 0 says nothing. */
+static void heed_totals(esk_replay_reader *reader, esk_replay_extent *extent)
+{
+	json_t *attributes = json_loads(esk_reader_attributes(reader->base), 0, NULL);
+	json_int_t steps = json_integer_value(json_object_get(attributes, "total_steps"));
+	json_int_t episodes = json_integer_value(json_object_get(attributes, "total_episodes"));
+	json_decref(attributes);
+	if (steps > 0 && (uint64_t)steps < extent->steps)
+		extent->steps = (uint64_t)steps;
+	if (episodes > 0 && (uint64_t)episodes < extent->rows)
+		extent->rows = (uint64_t)episodes;
+}
+
 /* ---- opening, refreshing, closing ---- */
 
 static esk_status load(esk_replay_reader *reader, esk_error *err)
@@ -141,6 +155,8 @@ static esk_status load(esk_replay_reader *reader, esk_error *err)
 	if (status != ESK_OK)
 		return status;
 	esk_replay_extent extent = measure(reader);
+	if (!reader->with_ids)
+		heed_totals(reader, &extent);
 	return esk_replay_episodes_update(reader, &extent, err);
 }
 

@@ -40,6 +40,8 @@ struct esk_replay_writer {
 	_Atomic uint64_t episode_count; /* written under `beginning` */
 };
 
+#define MAX_ATTRIBUTE_NAME 200 /* as names have */
+
 static int64_t now_ns(void)
 {
 	struct timespec now;
@@ -49,14 +51,21 @@ static int64_t now_ns(void)
 
 /* ---- attributes of the file's root ---- */
 
-static bool is_reserved(const char *key)
+/* Whether a member of the metadata becomes an attribute too: it is one value, and its name may be one's. */
+static bool is_attribute(const char *key, const json_t *value)
 {
 	static const char *const reserved[] = {
 		"run_id", "env_id", "created_at", "total_steps", "total_episodes", "metadata"};
 	for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
 		if (strcmp(key, reserved[i]) == 0)
-			return true;
-	return strncmp(key, "esker_", 6) == 0 || *key == '\0';
+			return false;
+	size_t size = strlen(key);
+	bool plain =
+		size > 0 && size <= MAX_ATTRIBUTE_NAME && key[0] != '.' && strncmp(key, "esker_", 6) != 0;
+	for (size_t i = 0; i < size && plain; i++)
+		plain = (unsigned char)key[i] >= ' ' && key[i] != 0x7F && strchr("/\\:", key[i]) == NULL &&
+			!((unsigned char)key[i] == 0xC2 && (unsigned char)key[i + 1] < 0xA0);
+	return plain && (json_is_string(value) || json_is_number(value) || json_is_boolean(value));
 }
 
 /* *ret_json to free: run_id, env_id, and the metadata's scalars. */
@@ -81,9 +90,7 @@ static esk_status make_attributes(
 	json_object_set_new(attributes, "run_id", json_string(run_id));
 	if (options->env_id != NULL)
 		json_object_set_new(attributes, "env_id", json_string(options->env_id));
-	json_object_foreach(metadata, key,
-		value) if (!is_reserved(key) &&
-			   (json_is_string(value) || json_is_number(value) || json_is_boolean(value)))
+	json_object_foreach(metadata, key, value) if (is_attribute(key, value))
 		json_object_set(attributes, key, value);
 	char *json = json_dumps(attributes, JSON_COMPACT);
 	bool whole = options->env_id == NULL || json_object_get(attributes, "env_id") != NULL;
@@ -117,11 +124,14 @@ static esk_status make_slots(esk_replay_writer *writer, uint32_t count, esk_erro
 static esk_status open_streams(esk_replay_writer *writer, esk_error *err)
 {
 	const esk_replay_columns *columns = &writer->columns;
-	esk_status status =
-		esk_run_stream(writer->run, "/", columns->steps, columns->step_count, &writer->steps, err);
+	esk_stream_options steps = ESK_STREAM_OPTIONS_INIT, episodes = ESK_STREAM_OPTIONS_INIT;
+	steps.rows_attribute = "total_steps";
+	episodes.rows_attribute = "total_episodes";
+	esk_status status = esk_run_stream_with(
+		writer->run, "/", columns->steps, columns->step_count, &steps, &writer->steps, err);
 	if (status == ESK_OK)
-		status = esk_run_stream(writer->run, "episodes", columns->episodes, columns->episode_count,
-			&writer->episodes, err);
+		status = esk_run_stream_with(writer->run, "episodes", columns->episodes,
+			columns->episode_count, &episodes, &writer->episodes, err);
 	return status;
 }
 

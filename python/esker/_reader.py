@@ -104,6 +104,12 @@ class Reader:
         with self._lock, self._handle as reader:
             return dict(json.loads(text(lib.esk_reader_metadata(reader)) or "{}"))
 
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Numbers, texts and truth values that are attributes of the file's root, without Esker's own."""
+        with self._lock, self._handle as reader:
+            return dict(json.loads(text(lib.esk_reader_attributes(reader))))
+
     def refresh(self) -> None:
         """Sees what was committed since. Columns stay valid; their rows may grow."""
         with self._lock, self._handle as reader:

@@ -51,6 +51,16 @@ class RunStats:
     status: Status
     """OK, or why commits fail at present."""
 
+    @staticmethod
+    def read(run: Any) -> RunStats:
+        """Of the library's `esk_run`."""
+        stats = ffi.new("esk_run_stats *")
+        stats.struct_size = ffi.sizeof("esk_run_stats")
+        call(lib.esk_run_get_stats, run, stats)
+        values = {field.name: getattr(stats, field.name) for field in dataclasses.fields(RunStats)}
+        values["status"] = Status(values["status"])
+        return RunStats(**values)
+
 
 class Run:
     """A run that this process records. Made by `Store.run`.
@@ -171,13 +181,8 @@ class Run:
 
     def stats(self) -> RunStats:
         """Counters: rows, bytes, ring fill, losses. Takes no lock on the data path."""
-        stats = ffi.new("esk_run_stats *")
-        stats.struct_size = ffi.sizeof("esk_run_stats")
         with self._handle as run:
-            call(lib.esk_run_get_stats, run, stats)
-        values = {field.name: getattr(stats, field.name) for field in dataclasses.fields(RunStats)}
-        values["status"] = Status(values["status"])
-        return RunStats(**values)
+            return RunStats.read(run)
 
     @property
     def metadata(self) -> dict[str, Any]:

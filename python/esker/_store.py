@@ -147,31 +147,24 @@ class Store:
         """
         self._refuse_inherited(f"run {name!r}")
         options = ffi.new("esk_run_options *")
-        options.struct_size = ffi.sizeof("esk_run_options")
-        keep = []
-        for field, value in (("metadata", metadata), ("attributes", attributes), ("codec", codec)):
-            if value is not None:
-                data = encoded(value, "codec") if field == "codec" else json_object(field, value)
-                keep.append(ffi.new("char[]", data))
-                setattr(options, field if field == "codec" else f"{field}_json", keep[-1])
-        if policy not in _POLICIES:
-            raise InvalidArgument(
-                f"run {name!r}: expected policy of {', '.join(_POLICIES)}, found {policy!r}"
-            )
-        options.policy = _POLICIES[policy]
-        for field, number in (("ring_bytes", ring_bytes), ("segment_bytes", segment_bytes)):
-            if not isinstance(number, int) or not 0 <= number < 2**64:
-                raise RangeError(f"run {name!r}: expected {field} of 0 or more, found {number!r}")
-            setattr(options, field, number)
-        options.block_timeout_ns = _nanoseconds(name, "block_timeout", block_timeout)
-        options.commit_interval_ns = (
-            2**64 - 1 if commit_interval is None else _nanoseconds(name, "commit_interval", commit_interval)
+        keep = fill_run_options(
+            options,
+            name,
+            metadata=metadata,
+            attributes=attributes,
+            codec=codec,
+            ring_bytes=ring_bytes,
+            policy=policy,
+            block_timeout=block_timeout,
+            commit_interval=commit_interval,
+            segment_bytes=segment_bytes,
+            payload_checksums=payload_checksums,
+            append=append,
         )
-        options.payload_checksums = payload_checksums
-        options.append = append
         pointer = ffi.new("esk_run **")
         with self._handle as store:
             call(lib.esk_run_open, store, encoded(name, "run name"), options, pointer)
+        del keep
         run = Run(self, name, pointer[0], block_timeout)
         self._children.add(run)
         return run
@@ -380,6 +373,45 @@ def reindex(path: str | os.PathLike[str], *, threads: int = 0, progress: Progres
     The store must not be open elsewhere (`Busy`). The old catalogue stays as `esker.db.old`.
     """
     return run_check(lib.esk_store_reindex, encoded(os.fsdecode(path), "path"), None, threads, progress)
+
+
+def fill_run_options(
+    options: Any,
+    name: str,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    codec: str | None = None,
+    ring_bytes: int = 0,
+    policy: Policy = "block",
+    block_timeout: float = 30.0,
+    commit_interval: float | None = 1.0,
+    segment_bytes: int = 0,
+    payload_checksums: bool = False,
+    append: bool = False,
+) -> list[Any]:
+    """Fills a zeroed `esk_run_options *` with what `Store.run` takes; returns what it points into."""
+    options.struct_size = ffi.sizeof("esk_run_options")
+    keep = []
+    for field, value in (("metadata", metadata), ("attributes", attributes), ("codec", codec)):
+        if value is not None:
+            data = encoded(value, "codec") if field == "codec" else json_object(field, value)
+            keep.append(ffi.new("char[]", data))
+            setattr(options, field if field == "codec" else f"{field}_json", keep[-1])
+    if policy not in _POLICIES:
+        raise InvalidArgument(f"run {name!r}: expected policy of {', '.join(_POLICIES)}, found {policy!r}")
+    options.policy = _POLICIES[policy]
+    for field, number in (("ring_bytes", ring_bytes), ("segment_bytes", segment_bytes)):
+        if not isinstance(number, int) or not 0 <= number < 2**64:
+            raise RangeError(f"run {name!r}: expected {field} of 0 or more, found {number!r}")
+        setattr(options, field, number)
+    options.block_timeout_ns = _nanoseconds(name, "block_timeout", block_timeout)
+    options.commit_interval_ns = (
+        2**64 - 1 if commit_interval is None else _nanoseconds(name, "commit_interval", commit_interval)
+    )
+    options.payload_checksums = payload_checksums
+    options.append = append
+    return keep
 
 
 def _reopen(path: str, read_only: bool, codec_threads: int) -> Store:

@@ -459,3 +459,45 @@ esk_status esk_h5_get_scalar(
 		esk_h5_scalar_clear(&value);
 	return status;
 }
+
+typedef struct scalar_visit {
+	esk_h5_scalar_fn visit;
+	void *arg;
+	const char *path;
+	esk_status status;
+	esk_error *err;
+} scalar_visit;
+
+/* What is none of the kinds, or not one value, is passed over. */
+static herr_t visit_scalar(hid_t object, const char *name, const H5A_info_t *info, void *arg)
+{
+	scalar_visit *visit = arg;
+	esk_h5_scalar value = {0};
+
+	(void)info;
+	visit->status = read_scalar(object, visit->path, name, &value, visit->err);
+	if (visit->status == ESK_OK)
+		visit->status = visit->visit(visit->arg, name, &value, visit->err);
+	else if (visit->status == ESK_ETYPE || visit->status == ESK_ESHAPE)
+		visit->status = ESK_OK;
+	esk_h5_scalar_clear(&value);
+	return visit->status == ESK_OK ? 0 : -1;
+}
+
+esk_status esk_h5_each_scalar(
+	esk_h5 *file, const char *object, esk_h5_scalar_fn visit, void *arg, esk_error *err)
+{
+	char path[ESK_H5_PATH_BYTES];
+	hid_t id;
+	hsize_t position = 0;
+	scalar_visit state = {.visit = visit, .arg = arg, .path = path, .status = ESK_OK, .err = err};
+	esk_status status = open_object(file, object, path, &id, err);
+
+	if (status != ESK_OK)
+		return status;
+	if (H5Aiterate2(id, H5_INDEX_NAME, H5_ITER_INC, &position, visit_scalar, &state) < 0)
+		status = state.status != ESK_OK ? state.status
+						: esk_h5_fail(err, ESK_ECORRUPT,
+							  "cannot list the attributes of '/%s'", path);
+	return close_object(file, id, status, err);
+}

@@ -89,6 +89,11 @@ esk_status esk_h5_set_scalar(
 /* ESK_ENOTFOUND; ESK_ETYPE, ESK_ESHAPE where it is none of the kinds or not one value. */
 esk_status esk_h5_get_scalar(
 	esk_h5 *file, const char *object, const char *name, esk_h5_scalar *ret_value, esk_error *err);
+/* Calls `visit` with every attribute that esk_h5_get_scalar reads, by name, until one fails. */
+typedef esk_status (*esk_h5_scalar_fn)(
+	void *arg, const char *name, const esk_h5_scalar *value, esk_error *err);
+esk_status esk_h5_each_scalar(
+	esk_h5 *file, const char *object, esk_h5_scalar_fn visit, void *arg, esk_error *err);
 bool esk_h5_exists(esk_h5 *file, const char *object);
 /* Makes a group and those above it; one that exists is success. */
 esk_status esk_h5_make_group(esk_h5 *file, const char *path, esk_error *err);

@@ -1,7 +1,9 @@
-/* The attributes that a caller gives a run: a JSON object of single values. */
+/* Attributes of a file's root as a JSON object of single values: those that a caller gives a run, and those
+ * that a file has. */
 #include "store/internal.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,4 +82,52 @@ esk_status esk_attributes_parse(
 	*ret_attributes = attributes;
 	*ret_count = count;
 	return ESK_OK;
+}
+
+/* ---- reading ---- */
+
+static json_t *json_of(const esk_h5_scalar *value)
+{
+	switch (value->kind) {
+	case ESK_H5_INTEGER:
+		return json_integer(value->integer);
+	case ESK_H5_REAL: /* NaN and infinities are no JSON */
+		return isfinite(value->real) ? json_real(value->real) : json_null();
+	case ESK_H5_TRUTH:
+		return json_boolean(value->integer);
+	default:
+		return json_string(value->text);
+	}
+}
+
+/* Adds an attribute to the object; Esker's own, and what is no UTF-8, are passed over. */
+static esk_status add_attribute(void *arg, const char *name, const esk_h5_scalar *value, esk_error *err)
+{
+	if (strncmp(name, "esker_", 6) == 0)
+		return ESK_OK;
+	json_t *json = json_of(value);
+	if (json == NULL && value->kind == ESK_H5_TEXT)
+		return ESK_OK;
+	if (json == NULL)
+		return esk_fail_memory(err, sizeof *value, name);
+	json_object_set_new(arg, name, json);
+	return ESK_OK;
+}
+
+esk_status esk_attributes_read(esk_h5 *file, char **ret_json, esk_error *err)
+{
+	json_t *object = json_object();
+	if (object == NULL)
+		return esk_fail_memory(err, 64, "attributes");
+	esk_status status = esk_h5_each_scalar(file, "/", add_attribute, object, err);
+	const char *metadata = json_string_value(json_object_get(object, "metadata"));
+	if (metadata != NULL && esk_metadata_check(metadata, NULL) == ESK_OK)
+		json_object_del(object, "metadata");
+	char *json = status == ESK_OK ? json_dumps(object, 0) : NULL;
+	json_decref(object);
+	if (status == ESK_OK && json == NULL)
+		status = esk_fail_memory(err, 64, "attributes");
+	if (status == ESK_OK)
+		*ret_json = json;
+	return status;
 }

@@ -43,6 +43,9 @@ esk_status esk_metadata_check(const char *json, esk_error *err);
 esk_status esk_attributes_parse(
 	const char *json, esk_attribute **ret_attributes, size_t *ret_count, esk_error *err);
 
+/* Single values at the root of `file`, without Esker's own and the metadata, as a JSON object to free. */
+esk_status esk_attributes_read(esk_h5 *file, char **ret_json, esk_error *err);
+
 /* One segment of a reader. */
 typedef struct esk_reader_segment {
 	uint64_t number;
@@ -94,7 +97,8 @@ struct esk_reader {
 	size_t segment_count;
 	esk_dataset **datasets; /* never shrinks while open: datasets are borrowed */
 	size_t dataset_count;
-	char *metadata;
+	char *metadata;   /* JSON, as is the next */
+	char *attributes;
 };
 
 /* ---- reader.c ---- */

@@ -168,6 +168,7 @@ void esk_reader_close(esk_reader *reader)
 	}
 	free(reader->datasets);
 	free(reader->metadata);
+	free(reader->attributes);
 	if (reader->owns_pool)
 		esk_pool_destroy(reader->pool);
 	pthread_rwlock_destroy(&reader->lock);

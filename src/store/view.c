@@ -245,14 +245,28 @@ static esk_status add_segment(esk_view *view, esk_h5 *file, esk_error *err)
 	return status;
 }
 
-static esk_status read_metadata(esk_view *view, esk_error *err)
+/* Metadata and attributes, of the newest segment. A foreign file's `metadata` may be anything. */
+static esk_status read_root(esk_view *view, esk_error *err)
 {
-	if (view->segment_count > 0)
-		esk_h5_get_text(
-			view->segments[view->segment_count - 1].file, "/", "metadata", &view->metadata, NULL);
+	esk_status status = ESK_OK;
+	if (view->segment_count > 0) {
+		esk_h5 *file = view->segments[view->segment_count - 1].file;
+		esk_h5_get_text(file, "/", "metadata", &view->metadata, NULL);
+		status = esk_attributes_read(file, &view->attributes, err);
+	}
+	if (status != ESK_OK)
+		return status;
+	if (view->metadata != NULL && esk_metadata_check(view->metadata, NULL) != ESK_OK) {
+		free(view->metadata);
+	free(view->attributes);
+		view->metadata = NULL;
+	}
 	if (view->metadata == NULL)
 		view->metadata = strdup("{}");
-	return view->metadata != NULL ? ESK_OK : esk_fail_memory(err, 3, "metadata");
+	if (view->attributes == NULL)
+		view->attributes = strdup("{}");
+	return view->metadata != NULL && view->attributes != NULL ? ESK_OK
+								   : esk_fail_memory(err, 3, "metadata");
 }
 
 /* ---- the view ---- */
@@ -281,7 +295,7 @@ esk_status esk_view_make(esk_reader *reader, esk_view *ret_view, esk_error *err)
 	for (size_t s = 0; s < ret_view->segment_count && status == ESK_OK; s++)
 		status = add_segment(ret_view, ret_view->segments[s].file, err);
 	if (status == ESK_OK)
-		status = read_metadata(ret_view, err);
+		status = read_root(ret_view, err);
 	if (status != ESK_OK)
 		esk_view_clear(ret_view);
 	return status;
@@ -307,7 +321,8 @@ void esk_view_exchange(esk_reader *reader, esk_view *view, bool with_metadata)
 		.parts = view->parts,
 		.dataset_count = view->dataset_count,
 		.known_count = view->dataset_count,
-		.metadata = view->metadata};
+		.metadata = view->metadata,
+		.attributes = view->attributes};
 	hand_over_files(reader, view);
 	reader->segments = view->segments;
 	reader->segment_count = view->segment_count;
@@ -320,7 +335,9 @@ void esk_view_exchange(esk_reader *reader, esk_view *view, bool with_metadata)
 	}
 	if (with_metadata || reader->metadata == NULL) {
 		old.metadata = reader->metadata;
+		old.attributes = reader->attributes;
 		reader->metadata = view->metadata;
+		reader->attributes = view->attributes;
 	}
 	*view = old;
 }
@@ -338,5 +355,6 @@ void esk_view_clear(esk_view *view)
 	free(view->datasets);
 	free(view->parts);
 	free(view->metadata);
+	free(view->attributes);
 	*view = (esk_view){0};
 }

@@ -13,14 +13,15 @@ typedef struct esk_view {
 	size_t dataset_count;
 	size_t known_count;
 	char *metadata;
+	char *attributes;
 } esk_view;
 
 /* Opens the run's files, but those that the reader has open and that are as they were, and lists what is in
  * them. The reader is not changed, nor may it be meanwhile. ESK_EBUSY, ESK_ENOTFOUND where a commit or a
  * rotation came between. */
 esk_status esk_view_make(esk_reader *reader, esk_view *ret_view, esk_error *err);
-/* Makes the view what the reader sees, and the view what it saw. Metadata only `with_metadata`: they are
- * borrowed. Waits for nothing. */
+/* Makes the view what the reader sees, and the view what it saw. Metadata and attributes only
+ * `with_metadata`: they are borrowed. Waits for nothing. */
 void esk_view_exchange(esk_reader *reader, esk_view *view, bool with_metadata);
 void esk_view_clear(esk_view *view);
 

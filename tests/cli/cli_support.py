@@ -46,7 +46,8 @@ def write_replay(esker, run, arrays, lengths):
     with h5py.File(esker.directory / f"data/{run}.h5", "w") as file:
         for name, array in arrays.items():
             chunks = (min(10, len(array)), *array.shape[1:])
-            file.create_dataset(name, data=array, chunks=chunks, compression="lzf")
+            most = (None, *array.shape[1:])
+            file.create_dataset(name, data=array, chunks=chunks, maxshape=most, compression="lzf")
         file["episodes/starts"] = np.cumsum([0, *lengths])[:-1]
         file["episodes/lengths"] = np.array(lengths)
         file.attrs["run_id"] = run

@@ -22,6 +22,7 @@ COMMANDS = [
     "cat",
     "query",
     "episodes",
+    "replay",
     "export",
     "verify",
     "repair",
@@ -113,7 +114,7 @@ def test_bash_completes_commands_options_runs_and_refs(store):
     record(store, "game", np.arange(3))
     record(store, "odd name", np.arange(3))
     assert {"verify", "record", "--version"} <= complete(store, store.binary, "")
-    assert complete(store, store.binary, "rep") == {"repair"}
+    assert complete(store, store.binary, "repa") == {"repair"}
     assert complete(store, store.binary, "get", "--col") == {"--columns-per-row"}
     assert complete(store, store.binary, "record", "--policy", "o") == {"overwrite"}
     assert "game" in complete(store, store.binary, "ls", "-C", "data", "ga")

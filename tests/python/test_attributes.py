@@ -114,3 +114,35 @@ def test_integers_beyond_64_bits_become_reals(store: esker.Store) -> None:
     with h5py.File(path) as file:
         assert file.attrs["big"] == float(2**70)
         assert file.attrs["small"] == -(2**63)
+
+
+def test_readers_see_attributes_of_any_file(store: esker.Store, tmp_path: Path) -> None:
+    with store.run("run", {"note": 1}, attributes=VALUES) as run:
+        run.stream("/", "x:i32", rows_attribute="total_steps").append(1)
+        run.commit()
+        reader = store["run"]
+        attributes = reader.attributes
+        assert attributes.pop("created_at").endswith("Z")
+        assert attributes == {**VALUES, "total_steps": 1}
+        run.stream("/", "x:i32").append(2)
+        run.commit()
+        reader.refresh()
+        assert reader.attributes["total_steps"] == 2
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.arange(3)
+        file.attrs["text"] = "ü"
+        file.attrs["bytes"] = np.bytes_("fixed")
+        file.attrs["small"] = np.int8(-3)
+        file.attrs["nan"] = np.nan
+        file.attrs["list"] = [1, 2]
+        file.attrs["complex"] = 1j
+        file.attrs["metadata"] = "no JSON"
+    other = esker.open_file(tmp_path / "other.h5")
+    assert other.metadata == {}
+    assert other.attributes == {
+        "metadata": "no JSON",
+        "text": "ü",
+        "bytes": "fixed",
+        "small": -3,
+        "nan": None,
+    }

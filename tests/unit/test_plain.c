@@ -1,6 +1,7 @@
 /* Plain HDF5 files: what is written is there, whole, when the file is closed, and nothing is there before. */
 #include "support/unit.h"
 
+#include "h5/h5.h"
 #include <esker/esker.h>
 #include <sys/stat.h>
 
@@ -110,6 +111,31 @@ static void texts_and_an_array_after_them_come_back(void **state)
 	esk_reader_close(reader);
 }
 
+static void groups_and_attributes_are_there(void **state)
+{
+	const char *path = test_path(*state, "x.h5");
+	esk_plain *file = create(path);
+	assert_ok(esk_plain_group(file, "a/b", &err), &err);
+	assert_ok(esk_plain_group(file, "a/b", &err), &err);
+	assert_ok(esk_plain_set_text(file, "a/b", "unit", "\xc2\xb5s", &err), &err);
+	assert_ok(esk_plain_set_integer(file, "/", "version", INT64_MIN, &err), &err);
+	write_numbers(file, "a/n", "x:u32[3]", 5, 5);
+	assert_ok(esk_plain_set_integer(file, "a/n", "count", 5, &err), &err);
+	assert_ok(esk_plain_close(file, &err), &err);
+	esk_h5 *h5 = NULL;
+	char *text = NULL;
+	int64_t version = 0, count = 0;
+	assert_ok(esk_h5_open_read(esk_os_posix(), path, &h5, &err), &err);
+	assert_ok(esk_h5_get_text(h5, "a/b", "unit", &text, &err), &err);
+	assert_string_equal(text, "\xc2\xb5s");
+	assert_ok(esk_h5_get_i64(h5, "/", "version", &version, &err), &err);
+	assert_int_equal(version, INT64_MIN);
+	assert_ok(esk_h5_get_i64(h5, "a/n", "count", &count, &err), &err);
+	assert_int_equal(count, 5);
+	free(text);
+	assert_ok(esk_h5_close(h5, &err), &err);
+}
+
 static void what_is_discarded_leaves_nothing(void **state)
 {
 	test_dir *dir = *state;
@@ -159,6 +185,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		IN_DIRECTORY(arrays_of_any_length_come_back),
 		IN_DIRECTORY(texts_and_an_array_after_them_come_back),
+		IN_DIRECTORY(groups_and_attributes_are_there),
 		IN_DIRECTORY(what_is_discarded_leaves_nothing),
 		IN_DIRECTORY(a_file_that_is_there_is_not_touched),
 		IN_DIRECTORY(mistakes_are_told),
