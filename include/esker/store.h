@@ -169,10 +169,11 @@ ESK_API esk_status esk_run_stream_with(esk_run *run, const char *name, const esk
 
 /* Appends one row. cells[c] points to esk_column_cell_bytes bytes of column c, in the order of the columns,
  * or is NULL for a missing cell of a nullable column. The cells are copied before the call returns; from then
- * on the row survives the death of the process. `ret_row` (may be NULL) receives the row's index: exact
- * unless the policy is ESK_OVERWRITE and rows were lost. Safe from any thread; no system call while the ring
- * has room. Errors: ESK_ETIMEDOUT, ESK_EFULL (by policy), ESK_EINVAL (NULL for a column that is not
- * nullable), ESK_ERANGE (larger than the ring takes), ESK_ECLOSED. */
+ * on the row survives the death of the process. `ret_row` (may be NULL) receives the row's index in the
+ * stream, in the file as well, after a crash and its recovery too: exact unless the policy is ESK_OVERWRITE
+ * and rows were lost. Safe from any thread; no system call while the ring has room. Errors: ESK_ETIMEDOUT,
+ * ESK_EFULL (by policy), ESK_EINVAL (NULL for a column that is not nullable), ESK_ERANGE (larger than the
+ * ring takes), ESK_ECLOSED. */
 ESK_API esk_status esk_stream_append(
 	esk_stream *stream, const void *const *cells, uint64_t *ret_row, esk_error *err);
 
@@ -202,7 +203,11 @@ ESK_API esk_status esk_stream_reserve(
 /* Makes the reserved rows acknowledged. Cannot fail. */
 ESK_API void esk_stream_publish(esk_stream *stream, esk_reservation *reservation);
 
-/* Gives the room back unused: the rows never were. */
+/* Gives the room back unused. If no later row of the stream was reserved or appended meanwhile, the rows
+ * never were. Else later rows keep the index that they were given, and these are in the file without content:
+ * zeros, missing where the column is nullable, with a gap of cause "abandoned" in file and catalogue. A
+ * reservation that is neither published nor abandoned when the run is closed, or when the process dies, is
+ * abandoned. */
 ESK_API void esk_stream_abandon(esk_stream *stream, esk_reservation *reservation);
 
 /* As esk_run_commit; the watermark's rows are this stream's. */

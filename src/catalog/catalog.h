@@ -99,12 +99,16 @@ typedef struct esk_extent_record {
 esk_status esk_catalog_get_extents(esk_catalog *catalog, int64_t run_id, esk_extent_record **ret_extents,
 	size_t *ret_count, esk_error *err);
 
-typedef enum esk_gap_cause { ESK_GAP_OVERWRITTEN = 0, ESK_GAP_DAMAGED = 1 } esk_gap_cause;
+typedef enum esk_gap_cause {
+	ESK_GAP_OVERWRITTEN = 0,
+	ESK_GAP_DAMAGED = 1,
+	ESK_GAP_ABANDONED = 2
+} esk_gap_cause;
 typedef struct esk_gap_record {
 	int64_t stream;   /* -1: not known (records of a lossy ring) */
 	uint64_t row;     /* before this row */
 	uint64_t records; /* ring records lost; 0 where rows are counted */
-	uint64_t rows;    /* rows lost (damaged: rows that read as missing); 0 if not known */
+	uint64_t rows;    /* rows lost (damaged, abandoned: rows that read as missing); 0 if not known */
 	uint64_t bytes;
 	uint64_t first_sequence;
 	uint64_t last_sequence;

@@ -20,6 +20,7 @@ void esk_drain_add_gap(esk_recorder *r, const esk_gap *gap)
 			esk_gap *last = r->gap_count > 0 ? &r->gaps[r->gap_count - 1] : NULL;
 			if (last != NULL) {
 				last->records += gap->records;
+				last->rows += gap->rows;
 				last->bytes += gap->bytes;
 				last->last_sequence = gap->last_sequence;
 			}
@@ -50,10 +51,12 @@ static void note_lost(esk_recorder *r, const esk_stream *stream, uint64_t record
 		.time_ns = (uint64_t)esk_now_ns(),
 		.cause = cause};
 	esk_drain_add_gap(r, &gap);
+	bool evicted = cause == ESK_CAUSE_OVERWRITTEN;
+	*(evicted ? &r->evicted_sequence : &r->damaged_sequence) = gap.last_sequence;
 	esk_log(&r->logger, ESK_LOG_WARNING,
 		"run \"%s\": %llu records (%llu bytes) from sequence %llu were %s", r->name,
 		(unsigned long long)records, (unsigned long long)bytes, (unsigned long long)first,
-		cause == 0 ? "overwritten before they were drained" : "damaged in the ring");
+		evicted ? "overwritten before they were drained" : "damaged in the ring");
 }
 
 /* ---- one record ---- */
@@ -66,8 +69,8 @@ static esk_status bad_record(
 }
 
 /* Makes r->strings the `count` strings of a block of sizes; their bytes start at *bytes, which moves on. */
-static esk_status take_strings(esk_recorder *r, const esk_ring_record *record, const uint8_t *payload,
-	const uint8_t *sizes, uint64_t count, uint64_t *bytes_at, esk_error *err)
+static esk_status take_strings(esk_recorder *r, const uint8_t *payload, const uint8_t *sizes, uint64_t count,
+	uint64_t *bytes_at, esk_error *err)
 {
 	if (count > r->strings_capacity) {
 		esk_string *grown = realloc(r->strings, count * sizeof *grown);
@@ -79,17 +82,33 @@ static esk_status take_strings(esk_recorder *r, const esk_ring_record *record, c
 	for (uint64_t i = 0; i < count; i++) {
 		uint32_t size;
 		memcpy(&size, sizes + i * sizeof size, sizeof size);
-		if (size > record->size_bytes - *bytes_at)
-			return bad_record(r, record, "a string reaches beyond it", err);
 		r->strings[i] = (esk_string){(const char *)payload + *bytes_at, size};
 		*bytes_at += size;
 	}
 	return ESK_OK;
 }
 
-static esk_status apply_columns(esk_recorder *r, esk_stream *stream, const esk_ring_record *record,
-	const uint8_t *payload, uint64_t rows, const uint64_t *at, const esk_rows_layout *layout,
-	esk_error *err)
+/* Before anything of the record is applied: columns have equally many rows, whatever is in it. */
+static esk_status check_strings(const esk_recorder *r, const esk_stream *stream,
+	const esk_ring_record *record, const uint8_t *payload, uint64_t rows, const uint64_t *at,
+	const esk_rows_layout *layout, esk_error *err)
+{
+	uint64_t room = record->size_bytes - layout->strings_offset;
+	for (size_t c = 0; c < stream->column_count && stream->has_strings; c++) {
+		uint64_t count = stream->writers[c].strings ? rows * stream->writers[c].elements : 0;
+		for (uint64_t i = 0; i < count; i++) {
+			uint32_t size;
+			memcpy(&size, payload + at[c] + i * sizeof size, sizeof size);
+			if (size > room)
+				return bad_record(r, record, "a string reaches beyond it", err);
+			room -= size;
+		}
+	}
+	return ESK_OK;
+}
+
+static esk_status apply_columns(esk_recorder *r, esk_stream *stream, const uint8_t *payload, uint64_t rows,
+	const uint64_t *at, const esk_rows_layout *layout, esk_error *err)
 {
 	uint64_t bytes_at = layout->strings_offset;
 	esk_status status = ESK_OK;
@@ -97,7 +116,7 @@ static esk_status apply_columns(esk_recorder *r, esk_stream *stream, const esk_r
 		esk_column_writer *writer = &stream->writers[c];
 		if (writer->strings) {
 			status = take_strings(
-				r, record, payload, payload + at[c], rows * writer->elements, &bytes_at, err);
+				r, payload, payload + at[c], rows * writer->elements, &bytes_at, err);
 			if (status == ESK_OK)
 				status = esk_writer_append_strings(r, writer, r->strings, rows, err);
 		} else {
@@ -131,8 +150,14 @@ static esk_status apply_rows(esk_recorder *r, esk_stream *stream, const esk_ring
 		layout.total_bytes > record->size_bytes)
 		status = bad_record(r, record, "its rows do not fit it", err);
 	else
-		status = apply_columns(r, stream, record, payload, head.rows, at, &layout, err);
+		status = check_strings(r, stream, record, payload, head.rows, at, &layout, err);
+	if (status == ESK_OK)
+		status = esk_missing_fill(r, stream, record->sequence, head.row, err);
+	if (status == ESK_OK)
+		status = apply_columns(r, stream, payload, head.rows, at, &layout, err);
 	if (status == ESK_OK) {
+		stream->promised += head.rows;
+		stream->sequence = record->sequence;
 		stream->rows += head.rows;
 		r->replayed_rows += head.rows;
 	}
@@ -165,23 +190,24 @@ static esk_status apply_record(esk_recorder *r, const esk_ring_record *record, e
 	esk_status status = ESK_OK;
 	if (record->lost_before_records > 0)
 		note_lost(r, stream, record->lost_before_records, record->lost_before_bytes,
-			record->sequence - record->lost_before_records, 0);
+			record->sequence - record->lost_before_records, ESK_CAUSE_OVERWRITTEN);
 	const uint8_t *payload = record->payload;
 	if (r->options.policy == ESK_OVERWRITE) {
 		if (!copy_out(r, record, &status, err)) {
 			if (status == ESK_OK)
-				note_lost(r, stream, 1, record->size_bytes, record->sequence, 0);
+				note_lost(r, stream, 1, record->size_bytes, record->sequence,
+					ESK_CAUSE_OVERWRITTEN);
 			return status;
 		}
 		payload = r->bounce;
 	}
 	if (record->kind != ESK_RECORD_ROWS || stream == NULL) {
-		note_lost(r, stream, 1, record->size_bytes, record->sequence, 1);
+		note_lost(r, stream, 1, record->size_bytes, record->sequence, ESK_CAUSE_DAMAGED);
 		return ESK_OK;
 	}
 	status = apply_rows(r, stream, record, payload, err);
 	if (status == ESK_ECORRUPT) { /* of the record: it is counted, and recording goes on */
-		note_lost(r, stream, 1, record->size_bytes, record->sequence, 1);
+		note_lost(r, stream, 1, record->size_bytes, record->sequence, ESK_CAUSE_DAMAGED);
 		return ESK_OK;
 	}
 	return status;
@@ -196,7 +222,7 @@ esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_byt
 		bool found = false;
 		esk_error damage = {0};
 		if (esk_ring_read(r->ring, &record, &found, &damage) != ESK_OK) {
-			note_lost(r, NULL, 1, 0, r->drained_sequence + 1, 1);
+			note_lost(r, NULL, 1, 0, r->drained_sequence + 1, ESK_CAUSE_DAMAGED);
 			esk_log(&r->logger, ESK_LOG_ERROR, "run \"%s\": %s", r->name, damage.message);
 			continue;
 		}
@@ -207,6 +233,8 @@ esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_byt
 				esk_max_u64(r->drained_position, stats.head_position - stats.unread_bytes);
 			break;
 		}
+		if (record.sequence - record.lost_before_records > r->drained_sequence + 1)
+			r->skipped_sequence = record.sequence - 1;
 		status = apply_record(r, &record, err);
 		if (status != ESK_OK)
 			break;
@@ -276,6 +304,7 @@ static esk_status try_again(esk_recorder *r, esk_error *err)
 	r->drained_position = r->released_position;
 	r->drained_sequence = r->head.sequence;
 	forget_later_gaps(r);
+	esk_missing_begin(r);
 	r->metadata_dirty = r->attributes_dirty = true; /* a failed commit may have had them */
 	if (r->head.ring_id != r->ring_id)
 		return esk_fail(

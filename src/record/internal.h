@@ -29,7 +29,7 @@
 typedef struct esk_rows_head {
 	uint32_t rows;
 	uint32_t reserved;
-	uint64_t row;
+	uint64_t row; /* index that the first of them was promised */
 } esk_rows_head;
 
 typedef struct esk_chunk esk_chunk;
@@ -106,6 +106,10 @@ struct esk_stream {
 	uint64_t rows;                 /* of the run, drained */
 	uint64_t rows_attribute_value; /* as the live segment has it */
 	uint64_t first_row;            /* of the live segment */
+	uint64_t promised;             /* index that producers gave to the row behind the last one drained */
+	uint64_t sequence;             /* of its last record; 0: none since esk_missing_begin */
+	void *zeros;                   /* cells of rows that are missing; NULL until there are some */
+	uint64_t zeros_bytes;
 
 	/* under recorder->lock */
 	uint64_t committed_rows;
@@ -177,6 +181,9 @@ struct esk_recorder {
 	esk_segment_head head;
 	uint64_t drained_position;
 	uint64_t drained_sequence;
+	uint64_t skipped_sequence; /* the last record that the ring passed over, of any stream; 0: none */
+	uint64_t damaged_sequence; /* the last one that could not be read */
+	uint64_t evicted_sequence; /* the last one that was overwritten */
 	uint64_t released_position;
 	uint64_t inflight_bytes;
 	esk_batch batch;
@@ -275,6 +282,8 @@ esk_status esk_attributes_write_rows(esk_recorder *r, esk_error *err);
 esk_status esk_stream_create(esk_recorder *recorder, const char *name, const esk_column *columns,
 	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err);
 void esk_stream_destroy(esk_stream *stream);
+/* Abandons a reservation that nobody will publish any more: what was appended behind it can be drained. */
+void esk_stream_drop_reservation(esk_stream *stream);
 
 /* assembler.c: drain thread */
 esk_status esk_writer_init(esk_column_writer *writer, const esk_column *column, const char *default_codec,
@@ -333,5 +342,13 @@ void *esk_drain_main(void *arg);
 esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_bytes, esk_error *err);
 void esk_drain_fail(esk_recorder *r, esk_status status, const esk_error *error);
 void esk_drain_add_gap(esk_recorder *r, const esk_gap *gap);
+
+/* missing.c: drain thread */
+/* Before rows that were promised the index `row`, of the ring record `sequence`, are appended: fills what the
+ * file lacks in front of them. */
+esk_status esk_missing_fill(
+	esk_recorder *r, esk_stream *stream, uint64_t sequence, uint64_t row, esk_error *err);
+/* Before the ring is read from the last commit on. */
+void esk_missing_begin(esk_recorder *r);
 
 #endif

@@ -29,8 +29,12 @@ typedef struct esk_gap {
 	uint64_t first_sequence;
 	uint64_t last_sequence;
 	uint64_t time_ns;
-	uint64_t cause; /* 0: overwritten, 1: damaged */
+	uint64_t cause; /* ESK_CAUSE_… */
 } esk_gap;
+
+#define ESK_CAUSE_OVERWRITTEN 0u
+#define ESK_CAUSE_DAMAGED 1u
+#define ESK_CAUSE_ABANDONED 2u /* reserved and never published, by a producer who gave it up or died */
 
 typedef struct esk_stream_state {
 	uint32_t stream;

@@ -215,6 +215,7 @@ static esk_status replay(esk_recorder *r, esk_error *err)
 	}
 	r->drained_sequence = r->head.sequence;
 	r->replayed_records = r->replayed_rows = 0;
+	esk_missing_begin(r);
 	esk_status status = esk_ring_skip_to(r->ring, r->head.sequence, err);
 	for (uint64_t bytes = 1; bytes > 0 && status == ESK_OK;) {
 		status = esk_drain_read(r, ESK_INFLIGHT_BYTES, &bytes, err);
@@ -431,6 +432,7 @@ esk_status esk_recorder_open(const esk_recorder_options *options, esk_recorder *
 		atomic_load_explicit(&r->stream_count, memory_order_acquire); /* no other thread yet */
 	for (uint32_t s = 0; s < count; s++)
 		r->streams[s]->next_row = r->streams[s]->rows;
+	esk_missing_begin(r);
 	r->last_commit_begin_ns = esk_monotonic_ns();
 	if (status == ESK_OK)
 		status = start_threads(r, err);
@@ -455,6 +457,10 @@ esk_status esk_recorder_close(esk_recorder *r, esk_error *err)
 		return ESK_OK; /* the parent's; its memory is not ours to tear down */
 	atomic_store_explicit(&r->closed, true, memory_order_relaxed); /* a hint; the seal is what counts */
 	esk_ring_seal(r->ring);
+	uint32_t count = atomic_load_explicit(
+		&r->stream_count, memory_order_acquire); /* with the release in drain.c */
+	for (uint32_t s = 0; s < count; s++)
+		esk_stream_drop_reservation(r->streams[s]);
 	stop_threads(r);
 	esk_status status = r->last_status;
 	if (status != ESK_OK && err != NULL)

@@ -69,6 +69,7 @@ void esk_stream_destroy(esk_stream *stream)
 	free(stream->reserved_valid);
 	free(stream->writers);
 	free(stream->valid_writer);
+	free(stream->zeros);
 	free(stream);
 }
 
@@ -384,15 +385,23 @@ void esk_stream_abandon(esk_stream *stream, esk_reservation *reservation)
 {
 	if (!holds(stream, reservation))
 		return;
+	/* First: who holds the lock may be waiting for the room behind this record. */
+	esk_ring_abandon(stream->recorder->ring, &stream->slot);
 	pthread_mutex_lock(&stream->producer);
-	/* The index is given back only if nobody came after; else later rows keep theirs and the file is one
-	 * row shorter: rows are numbered by the drain in the order of the ring. */
+	/* The indices are given back only if nobody came after; else the file gets rows without content for
+	 * them (missing.c), so that later rows are where they were promised to be. */
 	if (stream->next_row == reservation->row + reservation->rows)
 		stream->next_row = reservation->row;
 	pthread_mutex_unlock(&stream->producer);
-	esk_ring_abandon(stream->recorder->ring, &stream->slot);
 	stream->reserved = false;
 	reservation->internal = NULL;
+}
+
+void esk_stream_drop_reservation(esk_stream *stream)
+{
+	if (stream->reserved)
+		esk_ring_abandon(stream->recorder->ring, &stream->slot);
+	stream->reserved = false;
 }
 
 const esk_column *esk_stream_columns(const esk_stream *stream, size_t *ret_count)

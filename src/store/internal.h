@@ -97,7 +97,7 @@ struct esk_reader {
 	size_t segment_count;
 	esk_dataset **datasets; /* never shrinks while open: datasets are borrowed */
 	size_t dataset_count;
-	char *metadata;   /* JSON, as is the next */
+	char *metadata; /* JSON, as is the next */
 	char *attributes;
 };
 

@@ -272,6 +272,13 @@ static esk_status put_streams(
 	return status;
 }
 
+static esk_gap_cause cause_of(const esk_gap *gap)
+{
+	return gap->cause == ESK_CAUSE_OVERWRITTEN ? ESK_GAP_OVERWRITTEN
+	       : gap->cause == ESK_CAUSE_ABANDONED ? ESK_GAP_ABANDONED
+						   : ESK_GAP_DAMAGED;
+}
+
 esk_status esk_store_put_gaps(
 	esk_catalog *catalog, int64_t id, const esk_gap *gaps, size_t count, esk_error *err)
 {
@@ -286,7 +293,7 @@ esk_status esk_store_put_gaps(
 			.first_sequence = g->first_sequence,
 			.last_sequence = g->last_sequence,
 			.time_ns = (int64_t)g->time_ns,
-			.cause = g->cause == 0 ? ESK_GAP_OVERWRITTEN : ESK_GAP_DAMAGED};
+			.cause = cause_of(g)};
 		status = esk_catalog_put_gap(catalog, id, &gap, err);
 	}
 	return status;

@@ -258,7 +258,7 @@ static esk_status read_root(esk_view *view, esk_error *err)
 		return status;
 	if (view->metadata != NULL && esk_metadata_check(view->metadata, NULL) != ESK_OK) {
 		free(view->metadata);
-	free(view->attributes);
+		free(view->attributes);
 		view->metadata = NULL;
 	}
 	if (view->metadata == NULL)
@@ -266,7 +266,7 @@ static esk_status read_root(esk_view *view, esk_error *err)
 	if (view->attributes == NULL)
 		view->attributes = strdup("{}");
 	return view->metadata != NULL && view->attributes != NULL ? ESK_OK
-								   : esk_fail_memory(err, 3, "metadata");
+								  : esk_fail_memory(err, 3, "metadata");
 }
 
 /* ---- the view ---- */

@@ -92,7 +92,7 @@ CREATE TABLE gaps (
 	first_sequence INTEGER NOT NULL,
 	last_sequence INTEGER NOT NULL,
 	time_ns INTEGER NOT NULL,
-	cause INTEGER NOT NULL -- 0 overwritten, 1 damaged
+	cause INTEGER NOT NULL -- 0 overwritten, 1 damaged, 2 abandoned
 ) STRICT;
 -- One gap found twice (by the recorder, then by recovery) is kept once.
 CREATE UNIQUE INDEX gaps_once ON gaps (run_id, ifnull(stream, -1), row, first_sequence, cause);

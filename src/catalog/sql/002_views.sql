@@ -53,7 +53,7 @@ SELECT
 	gaps.rows,
 	gaps.bytes,
 	strftime('%Y-%m-%dT%H:%M:%fZ', gaps.time_ns / 1e9, 'unixepoch') AS time,
-	CASE gaps.cause WHEN 0 THEN 'overwritten' WHEN 1 THEN 'damaged' ELSE gaps.cause END AS cause
+	CASE gaps.cause WHEN 0 THEN 'overwritten' WHEN 1 THEN 'damaged' WHEN 2 THEN 'abandoned' ELSE gaps.cause END AS cause
 FROM gaps
 JOIN runs ON runs.id = gaps.run_id
 LEFT JOIN streams ON streams.run_id = gaps.run_id AND streams.stream = gaps.stream;
