@@ -12,6 +12,7 @@ const cli_command *const cli_commands[] = {
 	&cli_episodes,
 	&cli_replay,
 	&cli_export,
+	&cli_migrate,
 	&cli_verify,
 	&cli_repair,
 	&cli_reindex,

@@ -182,6 +182,18 @@ ESK_API esk_status esk_replay_reader_episode(
 ESK_API esk_status esk_replay_reader_episode_rows(
 	esk_replay_reader *reader, uint64_t id, uint64_t *ret_rows, esk_error *err);
 
+/* ---- episodes over several sessions ---- */
+
+/* Forgets the slot's episode without ending it: it stays without a row in /episodes, as after a crash. */
+ESK_API void esk_replay_writer_leave(esk_replay_writer *writer, uint32_t slot);
+
+/* Takes up an episode that an earlier session left, as its reader describes it: the slot's next step goes on
+ * with it, and its seed is what esk_replay_writer_seed said last. What is under way in the slot is left.
+ * Errors: ESK_ERANGE (slot; an episode that the run does not have), ESK_EINVAL (it has a row in /episodes).
+ */
+ESK_API esk_status esk_replay_writer_resume(
+	esk_replay_writer *writer, uint32_t slot, const esk_replay_episode *episode, esk_error *err);
+
 /* ---- sampling ---- */
 
 typedef struct esk_replay_sampler esk_replay_sampler;
@@ -246,6 +258,68 @@ ESK_API esk_status esk_replay_sampler_update(esk_replay_sampler *sampler, const 
 ESK_API esk_status esk_replay_sampler_gather(esk_replay_sampler *sampler, const char *path,
 	const uint32_t *readers, const uint64_t *rows, uint64_t count, void *buf, size_t buf_bytes,
 	esk_error *err);
+
+/* ---- migration ---- */
+
+/* A payload or value of the legacy database that could not be moved; it stays there as it is. */
+typedef struct esk_replay_migrate_finding {
+	const char *run; /* all borrowed during the call */
+	int64_t rowid;   /* of the step */
+	const char *column;
+	const char *message; /* what is wrong, and where in the payload */
+} esk_replay_migrate_finding;
+
+typedef struct esk_replay_migrate_options {
+	size_t struct_size;
+	const char *run;  /* migrate this run_id alone; where steps have none, the name of their run. NULL:
+			     all, and  the name of the database's file */
+	bool drop_blobs;  /* after everything is verified, set the moved payloads NULL and shrink the database
+			   */
+	bool no_refs;     /* only read the database: write no refs into it. Not with drop_blobs */
+	uint32_t threads; /* that parse; 0: one per core */
+	void (*finding)(void *arg, const esk_replay_migrate_finding *finding); /* may be NULL */
+	/* Called about ten times a second from the calling thread with the phase ("move", …) and bytes of
+	 * JSON; returning false stops: the call then fails with ESK_ECLOSED. May be NULL. */
+	bool (*progress)(void *arg, const char *phase, uint64_t done_bytes, uint64_t total_bytes);
+	void *arg;
+} esk_replay_migrate_options;
+#define ESK_REPLAY_MIGRATE_OPTIONS_INIT                           \
+	{                                                         \
+		.struct_size = sizeof(esk_replay_migrate_options) \
+	}
+
+typedef struct esk_replay_migrate_report {
+	uint64_t runs;
+	uint64_t episodes;
+	uint64_t steps;       /* in the database */
+	uint64_t moved;       /* of them in this call; the others were there */
+	uint64_t text_bytes;  /* of JSON, moved in this call */
+	uint64_t array_bytes; /* made of it */
+	uint64_t verified;    /* payloads compared with what was read back */
+	uint64_t refs;        /* steps that got a ref in this call */
+	uint64_t dropped;     /* payloads set NULL in this call */
+	uint64_t findings;
+	uint64_t bytes_before; /* of the database's file */
+	uint64_t bytes_after;
+} esk_replay_migrate_report;
+
+/* Moves the arrays of a telemetry database (SQLite, with a table `steps` that holds `observation` and
+ * `render_payload` as JSON) into runs of `store`, one per run_id, and its scalars with them.
+ *
+ * Steps go episode by episode in the order of step_index. What a payload holds beside its arrays is kept as
+ * text; a step whose payload cannot be parsed is told as a finding, its row has a missing cell, and the
+ * database keeps it. Each array is parsed again and compared with what is read back. Then `steps` gets the
+ * columns frame_ref, obs_ref (the refs of its arrays) and replay_row; with drop_blobs what was moved becomes
+ * NULL, and VACUUM shrinks the file.
+ *
+ * May be stopped or killed at any moment: the next call goes on where the run stands, and takes steps that
+ * the database got since. The database must not be written by others meanwhile.
+ *
+ * Errors: ESK_ENOTFOUND, ESK_ECORRUPT, ESK_EUNSUPPORTED (no such database), ESK_EEXIST (a run of that name
+ * which is no migration's), ESK_EBUSY, ESK_ECLOSED (stopped), ESK_ENOSPC, ESK_EIO. ESK_ECORRUPT too where a
+ * run differs from the database; then nothing is dropped. */
+ESK_API esk_status esk_replay_migrate(esk_store *store, const char *legacy_path,
+	const esk_replay_migrate_options *options, esk_replay_migrate_report *ret_report, esk_error *err);
 
 #ifdef __cplusplus
 }

@@ -367,6 +367,41 @@ esk_status esk_replay_writer_end(esk_replay_writer *writer, uint32_t slot_number
 	return status;
 }
 
+void esk_replay_writer_leave(esk_replay_writer *writer, uint32_t slot)
+{
+	if (slot < writer->slot_count)
+		writer->slots[slot].open = false;
+}
+
+esk_status esk_replay_writer_resume(
+	esk_replay_writer *writer, uint32_t slot_number, const esk_replay_episode *episode, esk_error *err)
+{
+	uint64_t begun = esk_replay_writer_episodes(writer);
+	if (slot_number >= writer->slot_count)
+		return esk_replay_fail(err, ESK_ERANGE, "slot %u: the writer of run \"%s\" has %u",
+			slot_number, esk_run_name(writer->run), writer->slot_count);
+	if (episode->id >= begun)
+		return esk_replay_fail(err, ESK_ERANGE, "episode %llu: run \"%s\" has %llu",
+			(unsigned long long)episode->id, esk_run_name(writer->run),
+			(unsigned long long)begun);
+	if (episode->ended_ns != 0)
+		return esk_replay_fail(err, ESK_EINVAL,
+			"episode %llu of run \"%s\" has ended: it takes no more steps",
+			(unsigned long long)episode->id, esk_run_name(writer->run));
+	writer_slot *slot = &writer->slots[slot_number];
+	slot->open = true;
+	slot->id = (int64_t)episode->id;
+	slot->start = episode->start;
+	slot->length = (int64_t)episode->length;
+	slot->total_reward = episode->total_reward;
+	slot->terminated = episode->outcome == ESK_REPLAY_TERMINATED;
+	slot->truncated = episode->outcome == ESK_REPLAY_TRUNCATED;
+	slot->seeded = slot->next_seeded;
+	slot->seed = slot->next_seed;
+	slot->next_seeded = false;
+	return ESK_OK;
+}
+
 esk_status esk_replay_writer_flush(esk_replay_writer *writer, esk_error *err)
 {
 	return esk_run_commit(writer->run, NULL, err);
