@@ -186,6 +186,14 @@ const char *esk_reader_metadata(esk_reader *reader)
 	return metadata;
 }
 
+const char *esk_reader_attributes(esk_reader *reader)
+{
+	esk_reader_share(reader);
+	const char *attributes = reader->attributes;
+	esk_reader_unshare(reader);
+	return attributes;
+}
+
 /* The list of datasets grows when a refresh finds new ones: looking at it shares the lock. */
 size_t esk_reader_dataset_count(esk_reader *reader)
 {
