@@ -126,6 +126,8 @@ def test_every_byte_comes_back_and_stock_h5py_reads_it(tmp_path: Path, rng: np.r
         assert file["timestamps"].dtype == np.int64
         assert file.attrs["env_id"] == "Game-v1"
         assert file.attrs["run_id"] == "run"
+        assert file.attrs["total_steps"] == 50
+        assert file.attrs["total_episodes"] == 4
         assert file.attrs["lr"] == 0.5
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from esker._errors import InvalidArgument, NotFound, RangeError, call
+from esker._errors import InvalidArgument, NotFound, RangeError, Unsupported, call
 from esker._handle import Handle, close_at_exit
 from esker._native import ffi, lib
 from esker._reader import Column, Reader
@@ -29,6 +30,9 @@ OUTCOME_NAMES = {
     lib.ESK_REPLAY_TERMINATED: "terminated",
     lib.ESK_REPLAY_TRUNCATED: "truncated",
 }
+# A run's datasets are there within this time of its file.
+_START_S = 1.0
+
 # Per step, beside frames, observations and actions: name in the file, name in `get_step`.
 _SCALARS = {
     "rewards": "reward",
@@ -134,7 +138,7 @@ class ReplayReader:
             store = self._given_store or store_at(self.path.parent)
             pointer = ffi.new("esk_replay_reader **")
             try:
-                self._open_native(store, pointer)
+                self._open_beside_writer(store, pointer)
             except BaseException:
                 if store is not None and self._given_store is None:
                     store.close()
@@ -146,6 +150,22 @@ class ReplayReader:
                 store._children.add(self)
             close_at_exit(self)
             return self
+
+    def _open_beside_writer(self, store: Store | None, pointer: Any) -> None:
+        """Opens the run; one that another process is just starting has no datasets yet, and is waited for."""
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                return self._open_native(store, pointer)
+            except Unsupported:
+                if store is None or time.monotonic() > deadline or not self._is_starting(store):
+                    raise
+            time.sleep(_START_S / 100)
+
+    def _is_starting(self, store: Store) -> bool:
+        """Whether the run is being recorded, or is not in the catalogue yet."""
+        states = store.query("SELECT state FROM runs WHERE name = ?", [self.run_id])
+        return not states or states[0].state == 0
 
     def _open_native(self, store: Store | None, pointer: Any) -> None:
         if store is not None:

@@ -222,9 +222,11 @@ class TelemetrySink:
         key = _key(fields)
         started = time.perf_counter()
         with run.lock:
-            slot = run.slots.pop(key, None)
+            slot = run.slots.get(key)
             if slot is not None:
-                run.writer.mark_episode_end(fields.get("outcome"), fields.get("final_observation"), slot=slot)
+                final = fields.get("final_observation")
+                run.writer.mark_episode_end(fields.get("outcome"), final, slot=slot)
+                del run.slots[key]
                 run.free.append(slot)
             self._append_episode(run, key, fields)
         self._note(started, episode=True)
