@@ -76,7 +76,6 @@ static void fork_parent(void)
 static void fork_child(void)
 {
 	for (esk_pool *pool = pools; pool != NULL; pool = pool->next) {
-		pthread_mutex_init(&pool->lock, NULL);
 		pthread_cond_init(&pool->work, NULL);
 		pthread_cond_init(&pool->done, NULL);
 		pthread_cond_init(&pool->room, NULL);
@@ -87,8 +86,9 @@ static void fork_child(void)
 		pool->room_sleepers = 0;
 		pool->thread_count = 0;
 		pool->generation++;
+		pthread_mutex_unlock(&pool->lock);
 	}
-	pthread_mutex_init(&pools_lock, NULL);
+	pthread_mutex_unlock(&pools_lock);
 }
 
 static void fork_watch(void)
