@@ -240,6 +240,8 @@ typedef struct esk_replay_draw {
 	uint8_t *truncated;  /* whether it ended within them otherwise: cut off, or unfinished */
 	uint32_t *spans;     /* how many steps the transition spans: n_step, or fewer at the end */
 	double *weights;     /* importance weights, the batch's largest is 1; all 1 where not prioritized */
+	int64_t *final_rows; /* row in /episodes of the final observation, which follows the last of
+				next_rows; -1: the episode goes on behind the span, or has none */
 } esk_replay_draw;
 
 /* Draws with replacement. Errors: ESK_ERANGE where there is nothing to draw from. One thread at a time. */

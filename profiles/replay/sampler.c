@@ -15,6 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of an episode that has a final observation. */
+typedef struct final_place {
+	uint64_t last; /* position of its last step */
+	int64_t row;   /* in /episodes */
+} final_place;
+
 struct esk_replay_sampler {
 	esk_replay_sampler_options options;
 	esk_replay_reader **readers;
@@ -24,8 +30,10 @@ struct esk_replay_sampler {
 	uint64_t *rows;
 	float *rewards;
 	uint32_t *before, *after;
-	uint8_t *outcomes; /* of the step's episode, an esk_replay_outcome */
-	esk_sumtree tree;  /* where prioritized */
+	uint8_t *outcomes;   /* of the step's episode, an esk_replay_outcome */
+	final_place *finals; /* by `last`, ascending */
+	uint64_t final_count;
+	esk_sumtree tree; /* where prioritized */
 	uint64_t random[4];
 };
 
@@ -120,8 +128,10 @@ static esk_status make_room(
 	sampler->firsts = calloc(count + 1, sizeof *sampler->firsts);
 	if (sampler->readers == NULL || sampler->firsts == NULL)
 		return esk_replay_fail_memory(err, count * sizeof *sampler->readers, "readers");
+	uint64_t episodes = 0;
 	for (size_t r = 0; r < count; r++) {
 		sampler->readers[r] = readers[r];
+		episodes += readers[r]->count;
 		sampler->firsts[r] = sampler->size;
 		sampler->size += steps_in_episodes(readers[r]);
 	}
@@ -132,8 +142,9 @@ static esk_status make_room(
 	sampler->before = malloc(n * sizeof *sampler->before);
 	sampler->after = malloc(n * sizeof *sampler->after);
 	sampler->outcomes = malloc(n);
-	if (sampler->rows == NULL || sampler->rewards == NULL || sampler->before == NULL ||
-		sampler->after == NULL || sampler->outcomes == NULL ||
+	sampler->finals = malloc((episodes + 1) * sizeof *sampler->finals);
+	if (sampler->finals == NULL || sampler->rows == NULL || sampler->rewards == NULL ||
+		sampler->before == NULL || sampler->after == NULL || sampler->outcomes == NULL ||
 		(sampler->options.prioritized && !esk_sumtree_init(&sampler->tree, n - 1)))
 		return esk_replay_fail_memory(err, n * 24, "the steps of a sampler");
 	return ESK_OK;
@@ -205,6 +216,9 @@ static esk_status lay_out(esk_replay_sampler *sampler, uint32_t r, esk_error *er
 			sampler->after[at] = (uint32_t)(length - 1 - s);
 			sampler->outcomes[at] = outcomes[i];
 		}
+		if (length > 0 && reader->episodes[i].has_row && reader->episodes[i].final_row >= 0)
+			sampler->finals[sampler->final_count++] =
+				(final_place){at - 1, reader->episodes[i].final_row};
 	}
 	free(outcomes);
 	return status;
@@ -242,6 +256,7 @@ void esk_replay_sampler_destroy(esk_replay_sampler *sampler)
 	if (sampler == NULL)
 		return;
 	esk_sumtree_clear(&sampler->tree);
+	free(sampler->finals);
 	free(sampler->outcomes);
 	free(sampler->after);
 	free(sampler->before);
@@ -282,6 +297,21 @@ static void put_stack(const esk_replay_sampler *sampler, uint64_t at, uint64_t *
 	}
 }
 
+/* Row of the final observation of the episode whose last step is at `last`; -1: there is none. */
+static int64_t final_row(const esk_replay_sampler *sampler, uint64_t last)
+{
+	uint64_t low = 0, high = sampler->final_count;
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+		if (sampler->finals[middle].last < last)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < sampler->final_count && sampler->finals[low].last == last ? sampler->finals[low].row
+									       : -1;
+}
+
 static double discounted(const esk_replay_sampler *sampler, uint64_t at, uint32_t span)
 {
 	double sum = 0, factor = 1;
@@ -311,6 +341,8 @@ static void put_transition(
 		draw->truncated[i] = ends && !terminated;
 	if (draw->spans != NULL)
 		draw->spans[i] = span;
+	if (draw->final_rows != NULL)
+		draw->final_rows[i] = ends ? final_row(sampler, at + after) : -1;
 }
 
 /* (N * P(i))^-beta, so that the largest of the batch is 1 (Schaul et al., 2016). */

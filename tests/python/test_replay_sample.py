@@ -88,6 +88,28 @@ def test_transitions_are_those_of_the_run(reader: ReplayReader, stack: int, n_st
     assert len(seen) > 100
 
 
+@pytest.mark.parametrize("stack", [1, 3])
+@pytest.mark.parametrize("n_step", [1, 4])
+def test_what_follows_an_episodes_last_step_is_its_final_observation(
+    tmp_path: Path, stack: int, n_step: int
+) -> None:
+    with ReplayWriter("run", tmp_path) as writer:
+        for episode, outcome in enumerate(("truncated", "terminated", "truncated")):
+            for step in range(5):
+                value = 10 * episode + step
+                writer.record_step(None, {"a": value, "b": np.full(2, value)}, value, 0.0, False)
+            final = {"a": 10 * episode + 5, "b": np.full(2, 10 * episode + 5)}
+            writer.mark_episode_end(outcome, final if episode < 2 else None)
+    with ReplayReader(writer.path) as reader:
+        batch = reader.sample(500, stack=stack, n_step=n_step, seed=2)
+    following = batch["next_observations"]["a"].reshape(500, stack)
+    assert np.array_equal(batch["next_observations"]["b"].reshape(500, stack, 2)[..., 0], following)
+    for value, found in zip(batch["actions"].tolist(), following.tolist(), strict=True):
+        episode, step = divmod(value, 10)
+        target = min(step + n_step, 5 if episode < 2 else 4)
+        assert found == [10 * episode + max(0, target - stack + 1 + i) for i in range(stack)]
+
+
 def test_seeds_repeat_draws_and_no_seed_goes_on(reader: ReplayReader) -> None:
     first = reader.sample(50, seed=7)["indices"]
     second = reader.sample(50)["indices"]

@@ -536,7 +536,8 @@ class ReplayReader:
             "observations", "next_observations" (and, or instead, "frames", "next_frames") of [batch, *cell],
             or [batch, stack, *cell] where stack > 1, dicts of them for several leaves; "actions"; "rewards"
             (f32, discounted sums); "terminated" (do not bootstrap), "truncated" (bool); "spans" (u32, steps);
-            "weights" (f64, importance, at most 1); "indices" (u64, for `update_priorities`).
+            "weights" (f64, importance, at most 1); "indices" (u64, for `update_priorities`). What follows an
+            episode's last step is its final observation, where the run has it, else the last step's own.
         """
         options = SamplerOptions.of(stack, n_step, gamma, prioritized)
         with self._lock:

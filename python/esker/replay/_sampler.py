@@ -14,7 +14,7 @@ from esker._errors import InvalidArgument, NotFound, RangeError, ShapeMismatch, 
 from esker._handle import Handle
 from esker._native import ffi, lib
 from esker._refs import encoded
-from esker.replay._leaves import nested
+from esker.replay._leaves import leaves_of, nested
 
 if TYPE_CHECKING:
     from esker.replay._reader import ReplayReader
@@ -31,8 +31,16 @@ _FIELDS = {
     "truncated": np.uint8,
     "spans": np.uint32,
     "weights": np.float64,
+    "final_rows": np.int64,
 }
-_C_TYPES = {np.uint64: "uint64_t[]", np.uint32: "uint32_t[]", np.float32: "float[]", np.uint8: "uint8_t[]"}
+_C_TYPES: dict[Any, str] = {
+    np.uint64: "uint64_t[]",
+    np.uint32: "uint32_t[]",
+    np.float32: "float[]",
+    np.uint8: "uint8_t[]",
+    np.float64: "double[]",
+    np.int64: "int64_t[]",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +135,8 @@ class Sampler:
         for part in parts:
             found[part] = self._gather(part, readers, drawn["rows"], shape)
             found[f"next_{part}"] = self._gather(part, readers, drawn["next_rows"], shape)
+        if "next_observations" in found:
+            self._put_finals(found["next_observations"], drawn)
         own = np.ascontiguousarray(drawn["rows"].reshape(batch, self._stack)[:, -1])
         found["actions"] = self._gather("actions", drawn["readers"], own, (batch,))
         found["rewards"] = drawn["rewards"]
@@ -145,11 +155,26 @@ class Sampler:
         for name, dtype in _FIELDS.items():
             size = batch * self._stack if name in ("rows", "next_rows") else batch
             arrays[name] = np.empty(size, dtype)
-            keep.append(ffi.from_buffer(_C_TYPES.get(dtype, "double[]"), arrays[name]))
+            keep.append(ffi.from_buffer(_C_TYPES[dtype], arrays[name]))
             setattr(draw, name, keep[-1])
         with self._handle as sampler:
             call(lib.esk_replay_sampler_draw, sampler, draw)
         return arrays
+
+    def _put_finals(self, following: Any, drawn: dict[str, Array]) -> None:
+        """Makes final observations the newest of the stacks that end with an episode's last step."""
+        places = np.flatnonzero(drawn["final_rows"] >= 0)
+        if not places.size or not self._readers[0]._part("episodes/final_observations"):
+            return
+        rows = drawn["final_rows"][places].astype(np.uint64)
+        readers = np.ascontiguousarray(drawn["readers"][places])
+        finals = self._gather("episodes/final_observations", readers, rows, (len(places),))
+        for (_, stacks), (_, newest) in zip(leaves_of(following), leaves_of(finals), strict=True):
+            if self._stack == 1:
+                stacks[places] = newest
+            else:
+                stacks[places, :-1] = stacks[places, 1:]
+                stacks[places, -1] = newest
 
     def _gather(self, part: str, readers: Array, rows: Array, shape: tuple[int, ...]) -> Any:
         """Cells of all leaves of a part, at rows of readers, as arrays of (*shape, *cell)."""
