@@ -12,8 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 /* 0, or an errno. */
 static int spawn(const char *program, const char *const *argv, int in, int said, pid_t *ret_pid)
 {

@@ -31,8 +31,8 @@ int cli_parse_episode(const cli_args *args, const char *text, uint64_t count, ui
 	long long id = strtoll(text, &end, 10);
 	if (end == text || *end != '\0' || errno != 0)
 		return cli_usage(args, "--episode: a number was expected, found \"%s\"", text);
-	if (id < 0 && count > 0 && (uint64_t)-id <= count)
-		id += (long long)count;
+	if (id < 0 && count <= INT64_MAX)
+		id += (long long)count; /* of opposite signs: no overflow */
 	if (id < 0 || (uint64_t)id >= count)
 		return cli_fail("episode %s was asked for, there are %" PRIu64 "%s", text, count,
 			count > 0 ? ", from 0 on" : "");

@@ -328,14 +328,29 @@ static void put_box(FILE *out, const cli_leaf *leaf, const char *told)
 	fputc('}', out);
 }
 
-/* Told as "Discrete(4)" or "Discrete(4, start=-1)"; taken where every value found is in it. */
+/* "Discrete(4)" or "Discrete(4, start=-1)". */
+static bool read_discrete(const char *told, int64_t *ret_n, int64_t *ret_start)
+{
+	static const char name[] = "Discrete(", start[] = ", start=";
+	char *end;
+	if (told == NULL || strncmp(told, name, sizeof name - 1) != 0)
+		return false;
+	*ret_n = strtoll(told + sizeof name - 1, &end, 10);
+	*ret_start = 0;
+	if (strncmp(end, start, sizeof start - 1) == 0)
+		*ret_start = strtoll(end + sizeof start - 1, &end, 10);
+	return *end == ')' && *ret_n > 0 && *ret_n <= DISCRETE_MOST && *ret_start > -DISCRETE_MOST &&
+	       *ret_start < DISCRETE_MOST;
+}
+
+/* What is told counts where every value found is in it. */
 static void put_discrete(FILE *out, const cli_leaf *leaf, const char *told)
 {
-	int64_t start = leaf->least, n = leaf->greatest - leaf->least + 1, told_n, told_start = 0;
-	int found =
-		told != NULL ? sscanf(told, "Discrete(%" SCNd64 ", start=%" SCNd64, &told_n, &told_start) : 0;
-	if (found >= 1 && told_n > 0 && leaf->greatest - told_start < told_n &&
-		(leaf->least >= told_start || leaf->least == 0)) {
+	int64_t start =
+		leaf->least < 0 ? leaf->least : 0; /* choices count from 0, whether it was taken or not */
+	int64_t n = leaf->greatest - start + 1, told_n, told_start;
+	if (read_discrete(told, &told_n, &told_start) && leaf->least >= told_start &&
+		leaf->greatest - told_start < told_n) {
 		start = told_start;
 		n = told_n;
 	}

@@ -453,6 +453,15 @@ static void copy_metadata(const json_t *from, json_t *to)
 	}
 }
 
+static void copy_env_id(esk_reader *reader, json_t *to)
+{
+	json_t *attributes = json_loads(esk_reader_attributes(reader), 0, NULL);
+	json_t *env_id = json_object_get(attributes, "env_id");
+	if (json_is_string(env_id))
+		json_object_set(to, "env_id", env_id);
+	json_decref(attributes);
+}
+
 static double file_megabytes(const minari *m)
 {
 	char path[PATH_BYTES + 32];
@@ -464,7 +473,8 @@ static double file_megabytes(const minari *m)
 
 static json_t *make_metadata(minari *m, const char *id)
 {
-	json_t *told = json_loads(esk_reader_metadata(esk_replay_reader_base(m->reader)), 0, NULL);
+	esk_reader *base = esk_replay_reader_base(m->reader);
+	json_t *told = json_loads(esk_reader_metadata(base), 0, NULL);
 	bool images = cli_leaves_have_images(&m->observations) || cli_leaves_have_images(&m->actions);
 	char *observations = cli_leaves_space(&m->observations, json_object_get(told, "observation_space"));
 	char *actions = cli_leaves_space(&m->actions, json_object_get(told, "action_space"));
@@ -473,8 +483,10 @@ static json_t *make_metadata(minari *m, const char *id)
 		actions, "minari_version", images ? VERSION_WITH_IMAGES : VERSION_WITHOUT, "total_episodes",
 		(json_int_t)m->number, "total_steps", (json_int_t)m->steps, "dataset_size", file_megabytes(m),
 		"esker_run", m->run);
-	if (metadata != NULL)
+	if (metadata != NULL) {
 		copy_metadata(told, metadata);
+		copy_env_id(base, metadata);
+	}
 	free(observations);
 	free(actions);
 	json_decref(told);

@@ -136,6 +136,7 @@ def test_continuous_control(store):
     assert dataset.action_space == env.action_space
     assert dataset.observation_space == env.observation_space
     assert dataset.id == "pendulum/random-v3"
+    assert dataset.storage.metadata["env_id"] == "Pendulum-v1"
 
 
 class Nested(gymnasium.Env):
@@ -197,6 +198,17 @@ def test_episodes_that_interleave(store):
             assert np.array_equal(found.rewards, episode["rewards"])
     starts = [row["start"] for row in json.loads(store.text("episodes", "data", "poles", "--json"))]
     assert starts[:3] == [0, 1, 2]
+
+
+def test_the_environment_can_be_made_again(store):
+    env = gymnasium.wrappers.ClipAction(gymnasium.make("Pendulum-v1", g=3.5, max_episode_steps=9))
+    with esker.replay.Record(env, store.directory / "data", "swing") as recorded:
+        recorded.reset(seed=1)
+        while not recorded.step(recorded.action_space.sample())[3]:
+            pass
+    again = export(store, "swing").recover_environment()
+    assert isinstance(again, gymnasium.wrappers.ClipAction)
+    assert again.unwrapped.g == 3.5 and again.spec.max_episode_steps == 9
 
 
 # ---- where it is put ----

@@ -45,7 +45,7 @@ class Record(gymnasium.Wrapper[Any, Any, Any, Any]):
     render : bool
         Record `env.render()` as frames; the environment's render_mode has to be "rgb_array".
     metadata : mapping, optional
-        Free metadata; the two spaces are added as text.
+        Free metadata; the two spaces are added as text, and the environment's specification as JSON.
     infos : bool
         Record infos.
     options
@@ -289,6 +289,17 @@ class RecordVector(VectorWrapper):
             super().close(**kwargs)
 
 
+def _spec_of(env: Any) -> dict[str, str]:
+    """From what Gymnasium makes a single environment again, as "env_spec"; {} where it cannot."""
+    spec = None if isinstance(env, VectorEnv) else env.spec
+    if spec is None or any(wrapper.kwargs is None for wrapper in spec.additional_wrappers):
+        return {}
+    try:
+        return {"env_spec": spec.to_json()}
+    except (TypeError, ValueError):  # made with arguments that JSON does not have
+        return {}
+
+
 def _started(
     env: Any,
     store: Store | str | os.PathLike[str],
@@ -304,12 +315,13 @@ def _started(
     if run_id is None:
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         run_id = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', env_id)}-{stamp}-{os.urandom(2).hex()}"
-    spaces = {"observation_space": str(observation_space), "action_space": str(action_space)}
+    told = {"observation_space": str(observation_space), "action_space": str(action_space)}
+    told.update(_spec_of(env))
     where = {"store": store} if isinstance(store, Store) else {"replay_dir": store}
     writer = ReplayWriter(
         run_id,
         env_id=options.pop("env_id", env_id),
-        metadata={**spaces, **(metadata or {})},
+        metadata={**told, **(metadata or {})},
         infos=infos,
         **where,  # type: ignore[arg-type]
         **options,
