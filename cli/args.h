@@ -35,7 +35,8 @@ typedef struct cli_command {
 	cli_needs needs;
 	size_t words_least; /* arguments that are neither options nor the store */
 	size_t words_most;
-	const char *complete; /* what its arguments are: as for an option, also "ref", "command" */
+	const char *first;    /* words that its first argument is one of, separated by '|'; NULL: none */
+	const char *complete; /* what its (other) arguments are: as for an option, also "ref", "command" */
 	int (*run)(cli_args *args);
 } cli_command;
 

@@ -160,7 +160,13 @@ static void bash_script(FILE *out)
 		const cli_command *command = cli_commands[i];
 		fprintf(out, "\t%s)\n\t\tif [[ $cur == -* ]]; then\n\t\t\t_esker_complete '", command->name);
 		each_option(out, command, bash_option);
-		fputs("' \"$cur\"\n\t\telse\n\t\t\t_esker_complete '", out);
+		fputs("' \"$cur\"\n\t\telse\n", out);
+		if (command->first != NULL) {
+			fputs("\t\t\t_esker_complete '", out);
+			put_words(out, command->first);
+			fputs("' \"$cur\"\n", out);
+		}
+		fputs("\t\t\t_esker_complete '", out);
 		if (command->complete != NULL && strcmp(command->complete, "command") == 0)
 			put_names(out);
 		else
@@ -289,6 +295,11 @@ static void zsh_script(FILE *out)
 	for (size_t i = 0; cli_commands[i] != NULL; i++) {
 		fprintf(out, "\t(%s)\n\t\t_arguments \\\n", cli_commands[i]->name);
 		each_option(out, cli_commands[i], zsh_option);
+		if (cli_commands[i]->first != NULL) {
+			fputs("\t\t\t'1:kind:", out);
+			zsh_argument(out, cli_commands[i]->first);
+			fputs("' \\\n", out);
+		}
 		fputs("\t\t\t'*:argument:", out);
 		zsh_argument(out, cli_commands[i]->complete);
 		fputs("'\n\t\t;;\n", out);
@@ -361,9 +372,12 @@ static void fish_script(FILE *out)
 		fprintf(out, "complete -c esker -n __fish_use_subcommand -a %s -d '%s'\n", command->name,
 			command->summary);
 		each_option(out, command, fish_option);
-		if (command->complete != NULL) {
+		const char *const arguments[] = {command->first, command->complete};
+		for (size_t k = 0; k < 2; k++) {
+			if (arguments[k] == NULL)
+				continue;
 			fprintf(out, "complete -c esker -n '__fish_seen_subcommand_from %s'", command->name);
-			fish_action(out, command->complete);
+			fish_action(out, arguments[k]);
 			fputc('\n', out);
 		}
 	}

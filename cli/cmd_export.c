@@ -274,6 +274,7 @@ const cli_command cli_export = {
 	.needs = CLI_STORE,
 	.words_least = 2, /* behind the kind */
 	.words_most = 2,
-	.complete = "minari|video|npz",
+	.first = "minari|video|npz",
+	.complete = "ref",
 	.run = run_export,
 };

@@ -212,6 +212,7 @@ const cli_command cli_migrate = {
 		{0}},
 	.needs = CLI_STORE,
 	.words_most = 1, /* behind kind and database */
-	.complete = "telemetry",
+	.first = "telemetry",
+	.complete = "file",
 	.run = run_migrate,
 };

@@ -24,6 +24,7 @@ COMMANDS = [
     "episodes",
     "replay",
     "export",
+    "migrate",
     "verify",
     "repair",
     "reindex",
@@ -117,6 +118,8 @@ def test_bash_completes_commands_options_runs_and_refs(store):
     assert complete(store, store.binary, "repa") == {"repair"}
     assert complete(store, store.binary, "get", "--col") == {"--columns-per-row"}
     assert complete(store, store.binary, "record", "--policy", "o") == {"overwrite"}
+    assert {"minari", "video", "npz", "game"} <= complete(store, store.binary, "export", "-C", "data", "")
+    assert complete(store, store.binary, "export", "vi") == {"video"}
     assert "game" in complete(store, store.binary, "ls", "-C", "data", "ga")
     assert "game" in complete(store, store.binary, "ls", "data", "")
     assert "odd\\ name" in complete(store, store.binary, "ls", "data", "odd")
