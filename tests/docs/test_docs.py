@@ -31,7 +31,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("ESK_BUILD", ROOT / "build"))
-PAGES = [ROOT / "README.md", ROOT / "docs/guide/engine.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs/guide/engine.md", ROOT / "docs/guide/replay.md"]
 RUN_ELSEWHERE = {
     "cli.md": ROOT / "tests/cli/test_cli_guide.py",
     "python.md": ROOT / "tests/python/test_guide.py",

@@ -30,7 +30,7 @@ def test_every_public_function_is_in_the_extension() -> None:
 
 def test_functions_that_the_package_calls_are_public() -> None:
     used = set()
-    for path in (ROOT / "python" / "esker").glob("*.py"):
+    for path in (ROOT / "python" / "esker").rglob("*.py"):
         used |= set(re.findall(r"\blib\.(esk_\w+)", path.read_text()))
     assert used <= declared()
     assert len(used) > 40

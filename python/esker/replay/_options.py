@@ -44,10 +44,8 @@ def codec_text(compression: Any, level: int | None) -> str:
     return compression
 
 
-def ring_bytes_of(queue_size: int | None, leaves: list[Leaves]) -> int:
-    """Bytes of a ring with room for `queue_size` steps, within what a ring should have; 0: the default."""
-    if queue_size is None:
-        return 0
+def ring_bytes_of(queue_size: int, leaves: list[Leaves]) -> int:
+    """Bytes of a ring with room for `queue_size` steps, within what a ring should have."""
     wanted = queue_size * (256 + sum(map(cell_bytes, leaves)))
     return min(max(wanted, MIN_RING_BYTES), MAX_RING_BYTES)
 

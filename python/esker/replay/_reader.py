@@ -279,8 +279,12 @@ class ReplayReader:
         """The run's free metadata, and above it the attributes of the file's root, such as env_id."""
         return {**self.columns.metadata, **self.columns.attributes}
 
+    def _scalar(self, path: str) -> Column | None:
+        """A dataset with one value per step; None where the run has none."""
+        return self._part(path).get("")
+
     def _part(self, name: str) -> dict[str, Column]:
-        """The datasets of "frames", "observations" or "actions" by path of the leaf; "" where it is one."""
+        """The datasets of "frames", "observations", … by path of the leaf; "" where it is one. Kept."""
         found = self._parts.get(name)
         if found is None:
             columns = self.columns.items()
@@ -317,10 +321,12 @@ class ReplayReader:
             if self._part(f"{name}s"):
                 step[name] = self._cell(f"{name}s", index)
         for path, name in _SCALARS.items():
-            if path in self.columns:
-                step[name] = _plain(self.columns[path][index])
-        if "infos" in self.columns:
-            step["info"] = _parsed(self.columns["infos"][index])
+            column = self._scalar(path)
+            if column is not None:
+                step[name] = _plain(column[index])
+        infos = self._scalar("infos")
+        if infos is not None:
+            step["info"] = _parsed(infos[index])
         return step
 
     def get_frame(self, index: int) -> Array | None:
@@ -402,16 +408,18 @@ class ReplayReader:
         reading = {"frames": frames, "observations": observations, "actions": True}
         for part in (name for name, wanted in reading.items() if wanted and self._part(name)):
             episode[part] = self._rows(part, rows)
-            column = next(iter(self._part(part).values()))
-            if part != "actions" and column.nullable:
-                valid = column.valid[rows]
+            leaf = next(iter(self._part(part).values()))
+            if part != "actions" and leaf.nullable:
+                valid = leaf.valid[rows]
                 if not valid.all():
                     episode[f"{part}_valid"] = valid
         for path in ("rewards", "dones", "terminated", "truncated", "timestamps", "worker_ids", "agent_ids"):
-            if path in self.columns:
-                episode[path] = self.columns[path][rows]
-        if infos and "infos" in self.columns:
-            episode["infos"] = [_parsed(text) for text in self.columns["infos"][rows]]
+            column = self._scalar(path)
+            if column is not None:
+                episode[path] = column[rows]
+        texts = self._scalar("infos") if infos else None
+        if texts is not None:
+            episode["infos"] = [_parsed(text) for text in texts[rows]]
         if native.final_row >= 0:
             leaves = self._part("episodes/final_observations")
             cells = {path: column[native.final_row] for path, column in leaves.items()}
@@ -495,8 +503,9 @@ class ReplayReader:
             if self._part(part):
                 batch[part] = self._rows(part, rows)
         for path in ("rewards", "dones", "terminated", "truncated"):
-            if path in self.columns:
-                batch[path] = self.columns[path][rows]
+            column = self._scalar(path)
+            if column is not None:
+                batch[path] = column[rows]
         return batch
 
     def sample(

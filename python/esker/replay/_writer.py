@@ -73,9 +73,9 @@ class ReplayWriter:
         Level of `compression`.
     batch_size : int, optional
         Taken for compatibility, and without effect: rows are compressed by the chunk and committed by time.
-    queue_size : int, optional
+    queue_size : int
         Steps that may wait for compression and disk: the ring gets room for as many, within 32 to 256 MiB.
-        None: 256 MiB. When it is full, `policy` says what happens.
+        When it is full, `policy` says what happens.
     env_id : str, optional
         Kept with the run.
     metadata : mapping, optional
@@ -121,7 +121,7 @@ class ReplayWriter:
         compression: str | int | tuple[str, int] | None = "gzip",
         compression_opts: int | None = None,
         batch_size: int | None = None,
-        queue_size: int | None = None,
+        queue_size: int = 2000,
         env_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         frame_dtype: Any = None,
@@ -151,7 +151,7 @@ class ReplayWriter:
         self._codec = codec_text(compression, compression_opts)
         self._max_steps = count_of(f"{self._what}, max_steps", max_steps, 1)
         self._chunk_rows = count_of(f"{self._what}, chunk_size", chunk_size, 1) or 0
-        self._queue_size = count_of(f"{self._what}, queue_size", queue_size, 1)
+        self._queue_size = count_of(f"{self._what}, queue_size", queue_size, 1) or 2000
         count_of(f"{self._what}, batch_size", batch_size, 1)
         self._slot_count = count_of(f"{self._what}, slots", slots, 1) or 1
         self._declared = {
