@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import pty
 import select
 import signal
 import struct
@@ -385,6 +386,37 @@ def test_signals_put_the_terminal_back(replay, number):
     terminal.wait(["steps a second"])
     terminal.process.send_signal(number)
     assert terminal.end() == -number
+
+
+def test_a_stopped_player_gives_the_terminal_back_and_takes_it_again(replay):
+    """^Z and fg, in a shell: only there is somebody to come back to."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.chdir(replay.directory)
+        os.execvpe("bash", ["bash", "--norc", "-i"], {**os.environ, "TERM": "xterm", "PS1": "READY> "})
+
+    def until(*words):
+        seen, end = b"", time.monotonic() + 20
+        while not all(word in seen for word in words):
+            assert time.monotonic() < end, (words, seen[-500:])
+            if select.select([master], [], [], 0.05)[0]:
+                seen += os.read(master, 65536)
+
+    entered, left = b"\033[?1049h", b"\033[?1049l"
+    until(b"READY>")
+    os.write(master, f"{replay.binary} replay data game --fps 0.25\n".encode())
+    until(entered, b"q quit")
+    os.write(master, b"\x1a")
+    until(left, b"Stopped", b"READY>")
+    os.write(master, b"stty -a\n")
+    until(b" icanon", b" echo ", b"READY>")
+    os.write(master, b"fg\n")
+    until(entered, b"q quit")
+    os.write(master, b"q")
+    until(left, b"READY>")
+    os.write(master, b"exit\n")
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(master)
 
 
 def test_a_terminal_that_goes_away_ends_it(replay):
