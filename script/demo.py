@@ -20,8 +20,18 @@ import data  # noqa: E402
 import esker  # noqa: E402
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
+from esker.replay import FrameResolver, ReplayWriter  # noqa: E402
 
-COLUMNS = data.STEP_COLUMNS + " time:i64"
+# What the file calls each thing that was played.
+DATASETS = {
+    "frames": ("frames", np.uint8),
+    "observations": ("observations", np.uint8),
+    "action": ("actions", np.int32),
+    "reward": ("rewards", np.float32),
+    "terminated": ("terminated", bool),
+    "truncated": ("truncated", bool),
+    "time": ("timestamps", np.int64),
+}
 STEP_BYTES = data.STEP_DTYPE.itemsize + 8
 
 
@@ -31,36 +41,35 @@ def say(text: str) -> None:
 
 def record(store_path: Path, run_name: str, steps: int, ack_path: Path | None = None) -> dict:
     """Play and record; return what was played and how long the appends took."""
-    played: dict[str, list] = {name: [] for name in [*data.STEP_DTYPE.names, "time"]}
+    played: dict[str, list] = {name: [] for name in DATASETS}
     append_seconds = 0.0
     ack = np.memmap(ack_path, np.uint64, "w+", shape=(1,)) if ack_path else None
-    with esker.open(store_path) as store:
-        metadata = {"env_id": "ALE/Breakout-v5", "agent": "random", "seed": 1}
-        started = time.perf_counter()
-        with store.run(run_name, metadata=metadata) as run:
-            stream = run.stream("/", COLUMNS)
-            for step, (frame, observation, action, reward, terminated, truncated) in enumerate(
-                data.play(steps)
-            ):
-                now = time.time_ns()
-                before = time.perf_counter()
-                stream.append(
-                    frames=frame,
-                    observations=observation,
-                    action=action,
-                    reward=reward,
-                    terminated=terminated,
-                    truncated=truncated,
-                    time=now,
-                )
-                append_seconds += time.perf_counter() - before
-                if ack is not None:
-                    ack[0] = step + 1  # in shared memory: it outlives this process
-                else:
-                    values = (frame, observation.copy(), action, reward, terminated, truncated, now)
-                    for name, value in zip(played, values, strict=True):
-                        played[name].append(value)
-        seconds = time.perf_counter() - started
+    metadata = {"agent": "random", "seed": 1}
+    started = time.perf_counter()
+    with ReplayWriter(
+        run_name, store_path, env_id="ALE/Breakout-v5", metadata=metadata, action_dtype=np.int32
+    ) as writer:
+        for step, (frame, observation, action, reward, terminated, truncated) in enumerate(data.play(steps)):
+            now = time.time_ns()
+            before = time.perf_counter()
+            writer.record_step(
+                frame,
+                observation,
+                action,
+                reward,
+                terminated or truncated,
+                terminated=terminated,
+                truncated=truncated,
+                timestamp=now,
+            )
+            append_seconds += time.perf_counter() - before
+            if ack is not None:
+                ack[0] = step + 1  # in shared memory: it outlives this process
+                continue
+            values = (frame, observation.copy(), action, reward, terminated, truncated, now)
+            for name, value in zip(played, values, strict=True):
+                played[name].append(value)
+    seconds = time.perf_counter() - started
     return {"played": played, "append_seconds": append_seconds, "seconds": seconds}
 
 
@@ -68,8 +77,10 @@ def compare(path: Path, played: dict[str, list]) -> None:
     """Every byte of every column against what was played, with stock h5py."""
     with h5py.File(path, "r") as file:
         for name, values in played.items():
-            if not np.array_equal(file[name][:], np.array(values, file[name].dtype)):
-                raise SystemExit(f"demo: column {name} differs from what was recorded")
+            dataset, dtype = DATASETS[name]
+            found = file[dataset][:]
+            if found.dtype != dtype or not np.array_equal(found, np.array(values, dtype)):
+                raise SystemExit(f"demo: /{dataset} differs from what was recorded")
     say(f"stock h5py reads {path.name}: every byte of {len(played)} columns is what was played")
 
 
@@ -78,20 +89,25 @@ def resolve(store_path: Path, played: dict[str, list], run_name: str) -> list[fl
     rng = random.Random(3)
     steps = len(played["frames"])
     latencies = []
-    with esker.open(store_path) as store:
+    with FrameResolver(store_path) as resolver:
         for _ in range(500):
             i = rng.randrange(steps)
             before = time.perf_counter()
-            frame = store.resolve(f"h5://{run_name}/frames/{i}")
+            frame = resolver.resolve(f"h5://{run_name}/frames/{i}")
             latencies.append(1e6 * (time.perf_counter() - before))
             if not np.array_equal(frame, played["frames"][i]):
                 raise SystemExit(f"demo: ref to frame {i} gave another frame")
+    with esker.open(store_path) as store:
         picks = [rng.randrange(steps) for _ in range(200)]
         for i, value in zip(
-            picks, store.resolve_batch([f"h5://{run_name}/reward/{i}" for i in picks]), strict=True
+            picks, store.resolve_batch([f"h5://{run_name}/rewards/{i}" for i in picks]), strict=True
         ):
             if value != np.float32(played["reward"][i]):
                 raise SystemExit(f"demo: ref to reward {i} gave {value}")
+        rewarded = store.query("SELECT step, frame_ref FROM steps WHERE run = ? AND reward > 0", (run_name,))
+        if len(rewarded) != sum(reward > 0 for reward in played["reward"]):
+            raise SystemExit(f"demo: the catalogue has {len(rewarded)} steps with a reward")
+    say(f"SQL finds the {len(rewarded)} steps that brought a reward, with their frames")
     say("500 frame refs at random and a batch of 200 reward refs gave what was recorded")
     return latencies
 
@@ -116,7 +132,7 @@ def kill_half_way(store_path: Path, steps: int) -> None:
         rows = len(file["frames"])
         played = data.play(rows)
         for i, (frame, observation, action, *_rest) in enumerate(played):
-            same = np.array_equal(file["frames"][i], frame) and file["action"][i] == action
+            same = np.array_equal(file["frames"][i], frame) and file["actions"][i] == action
             if not same or not np.array_equal(file["observations"][i], observation):
                 raise SystemExit(f"demo: step {i} of the killed recording differs")
     if rows < acknowledged:
