@@ -370,6 +370,87 @@ static void indexes_that_cannot_be_are_refused(void **state)
 	place_close(&p);
 }
 
+/* The details of a query's plan, a line each. To be freed. */
+static char *plan_of(place *p, const char *sql)
+{
+	char text[300];
+	esk_error err = {0};
+	esk_query *query;
+	esk_text plan = {0};
+	bool row;
+	snprintf(text, sizeof text, "EXPLAIN QUERY PLAN %s", sql);
+	assert_ok(esk_query_open(p->store, text, &query, &err), &err);
+	while (esk_query_step(query, &row, &err) == ESK_OK && row)
+		esk_text_add(&plan, "%s\n", esk_query_value(query, 3).data);
+	esk_query_close(query);
+	return plan.data;
+}
+
+static void queries_of_steps_and_episodes_use_the_indexes(void **state)
+{
+	static const struct {
+		const char *sql, *index;
+	} cases[] = {
+		{"SELECT * FROM steps WHERE reward > 20", "SEARCH s USING INDEX replay_steps_reward"},
+		{"SELECT frame_ref FROM steps WHERE run = 'x' AND reward > 20",
+			"SEARCH s USING INDEX replay_steps_reward (run_id=? AND reward>?)"},
+		{"SELECT * FROM steps WHERE run = 'x' AND episode = 5",
+			"SEARCH s USING INDEX replay_steps_episode (run_id=? AND episode=?)"},
+		{"SELECT * FROM episodes WHERE total_reward > 20",
+			"SEARCH e USING INDEX replay_episodes_total_reward (run_id=? AND total_reward>?)"},
+		{"SELECT * FROM episodes WHERE total_reward > 20", "USING COVERING INDEX replay_steps_first"},
+		{"SELECT * FROM episodes WHERE run = 'x' AND episode = 5",
+			"SEARCH e USING INDEX replay_episodes_episode (run_id=? AND episode=?)"},
+	};
+	place p = place_make(*state);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		char *plan = plan_of(&p, cases[i].sql);
+		if (strstr(plan, cases[i].index) == NULL || strstr(plan, "SCAN s\n") != NULL ||
+			strstr(plan, "SCAN e\n") != NULL)
+			fail_msg("%s: expected \"%s\" in the plan:\n%s", cases[i].sql, cases[i].index, plan);
+		free(plan);
+	}
+	place_close(&p);
+}
+
+static void an_episode_that_did_not_end_is_in_the_view(void **state)
+{
+	place p = place_make(*state);
+	esk_error err = {0};
+	esk_run_options options = place_options(1u << 20);
+	esk_run *run = place_run(&p, "a b", &options);
+	esk_stream *steps = indexed_stream(run, "/", STEPS, STEPS_INDEX);
+	esk_stream *episodes =
+		indexed_stream(run, "episodes", "id:i64 start:i64 length:i64 total:f64 why:str16",
+			"replay_episodes(episode = id, start = start, length = length, total_reward = total, "
+			"outcome = why)");
+	for (int64_t i = 0; i < 10; i++) { /* episode 0 has six steps and ends, episode 1 has four */
+		int64_t episode = i / 6, step = i % 6;
+		float reward = (float)i;
+		uint8_t done = i == 5, frame[16] = {0};
+		int32_t action = (int32_t)i;
+		const void *cells[] = {&step, &episode, &reward, &done, i % 2 == 0 ? frame : NULL, &action,
+			&(esk_string){"w", 1}};
+		assert_ok(esk_stream_append(steps, cells, NULL, &err), &err);
+	}
+	const void *ended[] = {
+		&(int64_t){0}, &(int64_t){0}, &(int64_t){6}, &(double){15}, "terminated\0\0\0\0\0\0"};
+	assert_ok(esk_stream_append(episodes, ended, NULL, &err), &err);
+	commit(run);
+	assert_int_equal(place_query(&p, "SELECT count(*) FROM episodes"), 2);
+	assert_int_equal(
+		place_query(&p, "SELECT total_reward FROM episodes WHERE outcome = 'terminated'"), 15);
+	assert_int_equal(
+		place_query(&p, "SELECT start = 6 AND length = 4 AND total_reward = 30 AND worker = 'w' "
+				"FROM episodes WHERE run = 'a b' AND outcome = 'unfinished'"),
+		1);
+	assert_int_equal(
+		place_query(&p, "SELECT frame_ref = 'h5://a%20b/frames/8' FROM steps WHERE reward = 8"), 1);
+	assert_int_equal(place_query(&p, "SELECT count(*) FROM steps WHERE frame_ref IS NULL"), 5);
+	place_run_close(run);
+	place_close(&p);
+}
+
 #define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
 
 int main(int argc, char **argv)
@@ -385,6 +466,8 @@ int main(int argc, char **argv)
 		ONE(rows_of_a_lossy_ring_have_the_numbers_of_the_file),
 		ONE(every_kind_of_number_arrives_as_it_was),
 		ONE(indexes_that_cannot_be_are_refused),
+		ONE(queries_of_steps_and_episodes_use_the_indexes),
+		ONE(an_episode_that_did_not_end_is_in_the_view),
 	};
 	if (getenv("ESK_TEST_ONLY") != NULL)
 		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
