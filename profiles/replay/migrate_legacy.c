@@ -12,7 +12,12 @@
 #include <unistd.h>
 
 #define BUSY_MS 5000
-#define MAP_BYTES "2147418112" /* the most that SQLite maps */
+
+/* The most that SQLite maps. */
+#define FOR_READING "PRAGMA mmap_size=2147418112"
+/* A cache that holds a transaction: what spills over has to be synchronised in the middle of it. Nor are
+ * freed pages filled with zeros, as some builds do by default: VACUUM gives them back to the file system. */
+#define FOR_WRITING FOR_READING "; PRAGMA cache_size=-131072; PRAGMA secure_delete=OFF"
 
 struct esk_legacy {
 	sqlite3 *db;
@@ -209,7 +214,7 @@ esk_status esk_legacy_open(const char *path, bool writes, esk_legacy **ret_legac
 	sqlite3_busy_timeout(legacy->db, BUSY_MS);
 	sqlite3_extended_result_codes(legacy->db, 1);
 	if (status == ESK_OK)
-		status = run_sql(legacy, "PRAGMA mmap_size=" MAP_BYTES, "opening it", err);
+		status = run_sql(legacy, writes ? FOR_WRITING : FOR_READING, "opening it", err);
 	if (status == ESK_OK)
 		status = look(legacy, err);
 	if (status == ESK_OK && writes && sqlite3_db_readonly(legacy->db, "main") == 1)

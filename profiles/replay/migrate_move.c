@@ -12,6 +12,10 @@
 #define WAIT_NS UINT64_C(600000000000) /* for room in the ring: a slow disk is no reason to give up */
 #define NO_EPISODE SIZE_MAX
 
+/* The ring need not outlast a burst: who reads the database waits. */
+#define RING_BYTES (UINT64_C(64) << 20)
+#define RING_ROWS 16
+
 typedef struct moving {
 	esk_migrate_work *work;
 	const esk_migrate_run *run;
@@ -291,6 +295,9 @@ static esk_status open_writer(moving *m, esk_error *err)
 		options.agents = m->layout->agents;
 		options.run.append = true;
 		options.run.block_timeout_ns = WAIT_NS;
+		options.run.ring_bytes = RING_ROWS * (uint64_t)m->layout->cells_bytes;
+		if (options.run.ring_bytes < RING_BYTES)
+			options.run.ring_bytes = RING_BYTES;
 		status = esk_replay_writer_open(m->work->store, m->run->name, &options, &m->writer, err);
 	}
 	free(frame);

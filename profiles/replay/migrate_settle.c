@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define BATCH_STEPS 1024
-#define BATCH_BYTES (64u << 20)
+#define BATCH_BYTES (32u << 20) /* the cache of the handle that writes holds it twice */
 
 /* A ref for a payload that was verified: there is one, or one can be written. */
 static bool takes_ref(const esk_migrate_step *step, bool verified, esk_migrate_ref ref)

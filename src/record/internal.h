@@ -90,10 +90,11 @@ struct esk_stream {
 	bool has_strings;
 
 	/* producers */
-	pthread_mutex_t producer; /* order of reservation is order of rows */
-	uint64_t next_row;
-	uint64_t row_bytes;   /* of one row without strings, roughly: for splitting */
-	uint64_t *cell_bytes; /* per column; strings: 4 * elements */
+	pthread_mutex_t producer;  /* order of reservation is order of rows */
+	_Atomic uint64_t next_row; /* changed under `producer`; read relaxed by onlookers, who must not wait
+				      for a producer that waits */
+	uint64_t row_bytes;        /* of one row without strings, roughly: for splitting */
+	uint64_t *cell_bytes;      /* per column; strings: 4 * elements */
 	uint64_t *elements;
 	esk_ring_slot slot; /* of the one reservation, esk_stream_reserve */
 	void **reserved_cells;

@@ -431,7 +431,7 @@ esk_status esk_recorder_open(const esk_recorder_options *options, esk_recorder *
 	uint32_t count =
 		atomic_load_explicit(&r->stream_count, memory_order_acquire); /* no other thread yet */
 	for (uint32_t s = 0; s < count; s++)
-		r->streams[s]->next_row = r->streams[s]->rows;
+		atomic_store_explicit(&r->streams[s]->next_row, r->streams[s]->rows, memory_order_relaxed);
 	esk_missing_begin(r);
 	r->last_commit_begin_ns = esk_monotonic_ns();
 	if (status == ESK_OK)
@@ -719,11 +719,8 @@ esk_status esk_recorder_stats(esk_recorder *r, esk_run_stats *ret_stats, esk_err
 		.ring_used_bytes = ring.used_bytes};
 	uint32_t count = atomic_load_explicit(
 		&r->stream_count, memory_order_acquire); /* with the release in drain.c */
-	for (uint32_t s = 0; s < count; s++) {
-		pthread_mutex_lock(&r->streams[s]->producer);
-		stats.appended_rows += r->streams[s]->next_row;
-		pthread_mutex_unlock(&r->streams[s]->producer);
-	}
+	for (uint32_t s = 0; s < count; s++)
+		stats.appended_rows += atomic_load_explicit(&r->streams[s]->next_row, memory_order_relaxed);
 	pthread_mutex_lock(&r->lock);
 	for (uint32_t s = 0; s < count; s++)
 		stats.committed_rows += r->streams[s]->committed_rows;

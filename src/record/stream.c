@@ -122,8 +122,8 @@ static esk_status claim(esk_stream *stream, uint64_t rows, uint64_t bytes, esk_r
 	esk_status status = esk_ring_reserve(
 		stream->recorder->ring, stream->id, ESK_RECORD_ROWS, (uint32_t)bytes, ret_slot, err);
 	if (status == ESK_OK) {
-		*ret_row = stream->next_row;
-		stream->next_row += rows;
+		*ret_row = atomic_load_explicit(&stream->next_row, memory_order_relaxed);
+		atomic_store_explicit(&stream->next_row, *ret_row + rows, memory_order_relaxed);
 	}
 	pthread_mutex_unlock(&stream->producer);
 	return status;
@@ -410,8 +410,9 @@ void esk_stream_abandon(esk_stream *stream, esk_reservation *reservation)
 	pthread_mutex_lock(&stream->producer);
 	/* The indices are given back only if nobody came after; else the file gets rows without content for
 	 * them (missing.c), so that later rows are where they were promised to be. */
-	if (stream->next_row == reservation->row + reservation->rows)
-		stream->next_row = reservation->row;
+	if (atomic_load_explicit(&stream->next_row, memory_order_relaxed) ==
+		reservation->row + reservation->rows)
+		atomic_store_explicit(&stream->next_row, reservation->row, memory_order_relaxed);
 	pthread_mutex_unlock(&stream->producer);
 	stream->reserved = false;
 	reservation->internal = NULL;

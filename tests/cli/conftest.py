@@ -22,7 +22,7 @@ class Esker:
         self.directory = directory
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "TZ": "UTC"}
         for name, value in os.environ.items():
-            if name.startswith(("ASAN_", "UBSAN_", "LD_")):
+            if name.startswith(("ASAN_", "TSAN_", "LSAN_", "UBSAN_", "LD_")):
                 self.environment[name] = value
 
     def popen(self, *words, environment=None, **options) -> subprocess.Popen:

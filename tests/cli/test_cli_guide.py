@@ -7,6 +7,7 @@ import subprocess
 
 import numpy as np
 from conftest import ROOT
+from legacy import Legacy
 
 GUIDE = ROOT / "docs/guide/cli.md"
 SENSOR = """#!/usr/bin/env python3
@@ -42,6 +43,9 @@ def test_the_guide_shows_what_is(esker):
     np.save(place / "actions.npy", np.arange(120, dtype=np.int32) % 4)
     (place / "sensor").write_text(SENSOR)
     (place / "sensor").chmod(0o755)
+    telemetry = Legacy(place / "telemetry.sqlite")
+    for name in ("a", "b"):
+        telemetry.add(telemetry.episode("game", name, 10, small=True))
     path = f"{pathlib.Path(esker.binary).parent}:{os.environ['PATH']}"
     steps = read_steps(GUIDE.read_text())
     assert len(steps) >= 12

@@ -7,7 +7,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from legacy import BARE, Legacy
+from legacy import BARE, STEP_COLUMNS, Legacy
 
 
 @pytest.fixture
@@ -422,3 +422,78 @@ def test_a_database_that_is_being_written_is_refused(esker, legacy):
     database.execute("ROLLBACK")
     database.close()
     migrate(esker)
+
+
+# ---- scalars ----
+
+
+def test_times_are_understood_in_every_form_that_databases_have_them(esker, legacy):
+    second = 1_767_322_801  # 2026-01-02T03:00:01Z
+    forms = {
+        "2026-01-02T03:00:01Z": second * 10**9,
+        "2026-01-02 03:00:01": second * 10**9,
+        "2026-01-02T05:30:01.123456789+02:30": second * 10**9 + 123_456_789,
+        "2026-01-01T22:00:01.5-0500": second * 10**9 + 500_000_000,
+        "2026-01-02": (second - 3 * 3600 - 1) * 10**9,
+        "1969-12-31T23:59:59Z": -(10**9),
+        second: second * 10**9,
+        second + 0.25: second * 10**9 + 250_000_000,
+        second * 1000: second * 10**9,
+        second * 10**6 + 7: second * 10**9 + 7000,
+        second * 10**9 + 7: second * 10**9 + 7,
+        str(second): second * 10**9,
+        None: 1,
+    }
+    steps = legacy.episode("game", "a", len(forms), small=True)
+    for step, form in zip(steps, forms, strict=True):
+        step["timestamp"] = form
+    legacy.add(steps)
+    # The column is TEXT: numbers have to be put there without becoming text.
+    legacy.execute("ALTER TABLE steps RENAME COLUMN timestamp TO written")
+    legacy.execute("ALTER TABLE steps ADD COLUMN timestamp")
+    for step in steps:
+        legacy.execute("UPDATE steps SET timestamp = ? WHERE rowid = ?", step["timestamp"], step["rowid"])
+    assert migrate(esker)["findings"] == []
+    with h5py.File(esker.directory / "data/game.h5") as file:
+        assert list(file["timestamps"]) == list(forms.values())
+
+
+def test_steps_without_episode_ids_are_told_apart_by_ends_and_step_indices(esker, tmp_path):
+    columns = tuple(c for c in STEP_COLUMNS if c not in ("episode_id", "agent_id"))
+    legacy = Legacy(tmp_path / "old.sqlite", columns)
+    for length, ended in ((4, True), (3, False), (5, True)):
+        legacy.add(legacy.episode("game", "", length, small=True, ended=ended))
+    migrate(esker)
+    check_run(esker, "game", legacy.steps["game"])
+    with h5py.File(esker.directory / "data/game.h5") as file:
+        assert list(file["episode_ids"]) == [0] * 4 + [1] * 3 + [2] * 5
+        assert list(file["episodes/ids"]) == [0, 2]
+
+
+def test_a_database_with_a_write_ahead_log_shrinks_too(esker, legacy):
+    assert legacy.query("PRAGMA journal_mode = wal") == [("wal",)]
+    for n in range(2):
+        legacy.add(legacy.episode("game", f"e{n}", 10))
+    reader = legacy.connect()  # as a program that has it open all the while
+    assert reader.execute("SELECT count(*) FROM steps").fetchall() == [(20,)]
+    report = migrate(esker, "--drop-blobs")
+    reader.close()
+    assert report["dropped"] == 40 and report["bytes_after"] < report["bytes_before"] / 50
+    check_run(esker, "game", legacy.steps["game"])
+
+
+def test_many_small_steps_take_little_time(esker, legacy):
+    columns = ("episode_id", "step_index", "action", "observation", "reward", "terminated", "run_id")
+    with legacy.connect() as database:
+        database.executemany(
+            f"INSERT INTO steps ({', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, 'lake')",
+            ((f"e{i // 50}", i % 50, i % 4, f"{i % 16}", 0.5, i % 50 == 49) for i in range(100_000)),
+        )
+    database.close()
+    started = time.monotonic()
+    assert migrate(esker)["moved"] == 100_000
+    assert time.monotonic() - started < 30
+    with h5py.File(esker.directory / "data/lake.h5") as file:
+        np.testing.assert_array_equal(file["observations"], np.arange(100_000) % 16)
+        np.testing.assert_array_equal(file["episodes/lengths"], [50] * 2000)
+        np.testing.assert_array_equal(file["episodes/total_reward"], [25.0] * 2000)

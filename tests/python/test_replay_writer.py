@@ -42,8 +42,17 @@ def test_start_makes_the_store_and_the_first_step_the_file(tmp_path: Path) -> No
     writer.close()
     assert writer.run_id == "run"
     assert writer.step_count == 1
-    with pytest.raises(NotStarted, match="not started any more"):
-        writer.record_step(None, None, 0, 0.0, False)
+    for use in (
+        lambda: writer.record_step(None, None, 0, 0.0, False),
+        writer.mark_episode_end,
+        writer.flush,
+        writer.run_stats,
+        lambda: writer.set_seed(1),
+        lambda: writer.stream("more", "x:i64"),
+        lambda: writer.store,
+    ):
+        with pytest.raises(NotStarted, match="not started any more"):
+            use()
 
 
 def test_a_run_without_steps_is_one(tmp_path: Path) -> None:

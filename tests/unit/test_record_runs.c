@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -122,6 +123,47 @@ static uint64_t fill_behind_reservation(esk_stream *stream, esk_stream *holder, 
 	*(int64_t *)slot.cells[0] = 1;
 	esk_stream_publish(holder, &slot);
 	return count;
+}
+
+#define WAITING_ROWS 100u /* more than the ring takes */
+
+static void *append_until_all(void *arg)
+{
+	esk_error err = {0};
+	uint64_t count = 0;
+	while (count < WAITING_ROWS && append_numbered(arg, count, &err) == ESK_OK)
+		count++;
+	return (void *)(uintptr_t)count;
+}
+
+/* Once the statistics waited for a producer that itself waited for room. */
+static void statistics_do_not_wait_for_a_producer_that_waits(void **state)
+{
+	place p = place_make(*state);
+	esk_run_options options = place_options(64u << 10);
+	esk_run_stats stats = {.struct_size = sizeof stats};
+	esk_reservation slot;
+	esk_error err = {0};
+	pthread_t producer;
+	void *appended;
+	options.block_timeout_ns = 5000000000;
+	esk_run *run = place_run(&p, "run", &options);
+	esk_stream *stream = place_stream(run, "s", "id:u64 cell:u8[1000]");
+	esk_stream *holder = place_stream(run, "h", "x:i64");
+	assert_ok(esk_stream_reserve(holder, 1, &slot, &err), &err);
+	assert_int_equal(pthread_create(&producer, NULL, append_until_all, stream), 0);
+	while (stats.ring_used_bytes + 2048 < stats.ring_bytes || stats.ring_bytes == 0)
+		assert_ok(esk_run_get_stats(run, &stats, &err), &err);
+	recording_sleep_ms(20); /* it waits by now */
+	assert_ok(esk_run_get_stats(run, &stats, &err), &err);
+	assert_true(stats.appended_rows < WAITING_ROWS);
+	*(int64_t *)slot.cells[0] = 1;
+	esk_stream_publish(holder, &slot);
+	pthread_join(producer, &appended);
+	assert_int_equal(
+		(uintptr_t)appended, WAITING_ROWS); /* its time was not over when the statistics came */
+	place_run_close(run);
+	place_close(&p);
 }
 
 static void a_full_ring_rejects_or_times_out_and_recording_goes_on(void **state)
@@ -437,6 +479,7 @@ int main(int argc, char **argv)
 		ONE(acknowledged_rows_survive_kill),
 		ONE(overwritten_records_are_counted_exactly),
 		ONE(a_full_ring_rejects_or_times_out_and_recording_goes_on),
+		ONE(statistics_do_not_wait_for_a_producer_that_waits),
 		ONE(a_run_is_rotated_closed_and_gone_on_with),
 		ONE(a_run_has_one_recorder_and_one_shape),
 		ONE(names_that_lead_elsewhere_are_refused),

@@ -130,11 +130,12 @@ class Sampler:
                 )
             parts.append("frames")
         found: dict[str, Any] = {}
-        shape = (batch,) if self._stack == 1 else (batch, self._stack)
-        readers = np.repeat(drawn["readers"], self._stack)
+        shape = (2, batch) if self._stack == 1 else (2, batch, self._stack)
+        readers = np.tile(np.repeat(drawn["readers"], self._stack), 2)
+        rows = np.concatenate([drawn["rows"], drawn["next_rows"]])  # mostly of the same chunks: read once
         for part in parts:
-            found[part] = self._gather(part, readers, drawn["rows"], shape)
-            found[f"next_{part}"] = self._gather(part, readers, drawn["next_rows"], shape)
+            both = self._gather(part, readers, rows, shape)
+            found[part], found[f"next_{part}"] = _each_half(both)
         if "next_observations" in found:
             self._put_finals(found["next_observations"], drawn)
         own = np.ascontiguousarray(drawn["rows"].reshape(batch, self._stack)[:, -1])
@@ -215,3 +216,11 @@ class Sampler:
                 ffi.from_buffer("double[]", values),
                 rows.size,
             )
+
+
+def _each_half(both: Any) -> tuple[Any, Any]:
+    """The two halves of an array, or of every array in a dict."""
+    if isinstance(both, dict):
+        halves = {key: _each_half(value) for key, value in both.items()}
+        return {key: half[0] for key, half in halves.items()}, {key: half[1] for key, half in halves.items()}
+    return both[0], both[1]

@@ -24,6 +24,9 @@ from esker.replay._writer import ReplayWriter
 # A submit that takes longer than this waited for room in the ring.
 _WAIT_S = 0.001
 
+# Ended episodes of which a run's sink knows the number, for their records.
+_NUMBERS = 100_000
+
 EXTRA = (
     "source_episodes:str? source_steps:i64? time_steps:i64? payload_versions:i64? space_signatures:str?"
     " render_hints:str?"
@@ -105,6 +108,14 @@ class _RunSink:
         self.slots: dict[tuple[str, str, str], int] = {}
         self.numbers: dict[tuple[str, str, str], int] = {}
         self.episodes: Stream | None = None
+
+    def begin(self, key: tuple[str, str, str], slot: int) -> None:
+        """Notes the episode that a first step just began, and forgets those that ended long ago."""
+        self.slots[key] = slot
+        self.numbers[key] = self.writer.episode_count - 1
+        if len(self.numbers) > _NUMBERS + len(self.slots):
+            for old in [old for old in self.numbers if old not in self.slots][: _NUMBERS // 2]:
+                del self.numbers[old]
 
 
 class TelemetrySink:
@@ -194,8 +205,8 @@ class TelemetrySink:
             except BaseException:
                 self._release_unused(run, key, slot)
                 raise
-            run.slots[key] = slot
-            run.numbers.setdefault(key, run.writer.episode_count - 1)
+            if key not in run.slots:
+                run.begin(key, slot)
             if fields.get("terminated") or fields.get("truncated") or fields.get("done"):
                 run.writer.mark_episode_end(None, fields.get("final_observation"), slot=slot)
                 del run.slots[key]

@@ -380,7 +380,7 @@ class ReplayWriter:
                 self._take_one()
             status = lib.esk_replay_writer_step(pointer, place.step, place.row, place.err)
             if status:
-                self._taken -= 1
+                self._give_one_back()
                 raise failure(status, place.err)
             return f"{self._prefix}{place.row[0]}"
 
@@ -442,11 +442,10 @@ class ReplayWriter:
         NoSpace, IOFailure
             Nothing is lost: the steps stay in the ring, and the next commit tries them again.
         """
-        if self._handle is None:
-            self._require_started()
-            return
-        with self._handle as pointer:
-            call(lib.esk_replay_writer_flush, pointer)
+        self._require_started()
+        if self._handle is not None:
+            with self._handle as pointer:
+                call(lib.esk_replay_writer_flush, pointer)
 
     def _opened(self, frame: Any, observation: Tree, action: Tree, info: Any, who: str | None) -> Handle:
         """The handle of the run, which the first step starts."""
@@ -476,6 +475,10 @@ class ReplayWriter:
                     " it was not recorded; raise max_steps, or leave it out"
                 )
             self._taken += 1
+
+    def _give_one_back(self) -> None:
+        with self._lock:
+            self._taken -= 1
 
     def _require_started(self) -> None:
         if self._store is None:
@@ -524,6 +527,7 @@ class ReplayWriter:
 
     def run_stats(self) -> RunStats | None:
         """Counters of the ring and the commits; None before the first step."""
+        self._require_started()
         if self._handle is None:
             return None
         with self._handle as pointer:
@@ -531,8 +535,8 @@ class ReplayWriter:
 
     def stream(self, name: str, columns: Columns) -> Stream:
         """Adds a stream of your own to the run, beside its steps: as `Run.stream`. Needs a first step."""
+        self._require_started()
         if self._handle is None:
-            self._require_started()
             raise InvalidArgument(
                 f"{self._what}, stream {name!r}: expected a run with a step, found none yet"
             )
