@@ -152,7 +152,15 @@ def test_telemetry_is_in_the_tables(tmp_path: Path) -> None:
                     "observation": np.full(3, step),
                 }
             )
+        sink.submit_episode({"run_id": "run", "worker_id": "w1", "agent_id": "a", "episode_id": 0})
         sink.flush()
+        episodes = sink.store.query(
+            "SELECT worker, agent, total_reward, outcome FROM episodes WHERE worker IS NOT NULL ORDER BY worker"
+        )
+        assert [tuple(row) for row in episodes] == [
+            ("w0", "a", sum(range(0, 20, 2)), "unfinished"),
+            ("w1", "a", sum(range(1, 20, 2)), "terminated"),
+        ]
         rows = sink.store.query(
             "SELECT step, action, time_step, payload_version, space_signature, render_hint, agent, obs_ref"
             " FROM steps WHERE worker = 'w1' AND reward > 14 ORDER BY row"

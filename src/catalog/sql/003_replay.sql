@@ -78,8 +78,8 @@ SELECT
 	e.seed,
 	e.outcome,
 	e.ended_ns,
-	e.worker,
-	e.agent
+	coalesce(e.worker, (SELECT s.worker FROM replay_steps AS s WHERE s.run_id = e.run_id AND s.row = e.start)) AS worker,
+	coalesce(e.agent, (SELECT s.agent FROM replay_steps AS s WHERE s.run_id = e.run_id AND s.row = e.start)) AS agent
 FROM replay_episodes AS e JOIN runs ON runs.id = e.run_id
 UNION ALL
 SELECT
