@@ -221,6 +221,61 @@ esk_status esk_replay_columns_make(
 	return status;
 }
 
+/* ---- what the catalogue keeps of them ---- */
+
+static void add_field(
+	char *index, size_t index_bytes, const char *field, const esk_column *column, bool presence)
+{
+	size_t size = strlen(index);
+	snprintf(index + size, index_bytes - size, "%s%s = %s%s", index[size - 1] == '(' ? "" : ", ", field,
+		column->name, presence ? "?" : "");
+}
+
+/* One number, truth value or text, which a field of a table can hold. */
+static bool is_single(const esk_column *column)
+{
+	return column->rank == 0 && column->dtype.kind != ESK_C64 && column->dtype.kind != ESK_C128;
+}
+
+/* Whether the part's first leaf is there in a row, if its name can stand in an index. */
+static void add_presence(
+	char *index, size_t index_bytes, const char *field, const esk_column *steps, esk_replay_leaves part)
+{
+	if (part.count > 0 && strpbrk(steps[part.first].name, ",)?(= ") == NULL)
+		add_field(index, index_bytes, field, &steps[part.first], true);
+}
+
+void esk_replay_columns_index(const esk_replay_columns *columns, char *index, size_t index_bytes)
+{
+	static const char *const extras[][2] = {{"time_step", "time_steps"},
+		{"payload_version", "payload_versions"}, {"space_signature", "space_signatures"},
+		{"render_hint", "render_hints"}};
+	const esk_column *steps = columns->steps;
+	snprintf(index, index_bytes, "replay_steps(");
+	add_field(index, index_bytes, "episode", &steps[columns->episode], false);
+	add_field(index, index_bytes, "step", &steps[columns->step], false);
+	if (columns->action.count == 1 && strcmp(steps[columns->action.first].name, "actions") == 0 &&
+		is_single(&steps[columns->action.first]))
+		add_field(index, index_bytes, "action", &steps[columns->action.first], false);
+	add_field(index, index_bytes, "reward", &steps[columns->reward], false);
+	add_field(index, index_bytes, "terminated", &steps[columns->terminated], false);
+	add_field(index, index_bytes, "truncated", &steps[columns->truncated], false);
+	add_field(index, index_bytes, "time_ns", &steps[columns->timestamp], false);
+	add_presence(index, index_bytes, "has_frame", steps, columns->frame);
+	add_presence(index, index_bytes, "has_observation", steps, columns->observation);
+	if (columns->worker != SIZE_MAX)
+		add_field(index, index_bytes, "worker", &steps[columns->worker], false);
+	if (columns->agent != SIZE_MAX)
+		add_field(index, index_bytes, "agent", &steps[columns->agent], false);
+	for (size_t e = 0; e < columns->extra.count; e++)
+		for (size_t i = 0; i < sizeof extras / sizeof *extras; i++) {
+			const esk_column *column = &steps[columns->extra.first + e];
+			if (strcmp(column->name, extras[i][1]) == 0 && is_single(column))
+				add_field(index, index_bytes, extras[i][0], column, false);
+		}
+	strcat(index, ")");
+}
+
 void esk_replay_columns_clear(esk_replay_columns *columns)
 {
 	free(columns->steps);

@@ -60,6 +60,11 @@ esk_status esk_replay_columns_make(
 	esk_replay_columns *columns, const esk_replay_options *options, esk_error *err);
 void esk_replay_columns_clear(esk_replay_columns *columns);
 
+/* The index of the steps (esk_stream_options): what the view `steps` shows. Extra columns of the names
+ * time_steps, payload_versions, space_signatures and render_hints are in it. */
+#define ESK_REPLAY_INDEX_BYTES 2048
+void esk_replay_columns_index(const esk_replay_columns *columns, char *index, size_t index_bytes);
+
 /* ---- outcomes ---- */
 
 #define ESK_REPLAY_OUTCOME_BYTES 16

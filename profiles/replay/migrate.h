@@ -52,12 +52,19 @@ typedef struct esk_migrate_step {
 typedef struct esk_migrate_episode {
 	const char *name; /* episode_id; "" where steps have none */
 	uint32_t run;
+	uint32_t lane;  /* of the plan's */
 	uint64_t order; /* place of its first step in the order of rowids */
+	uint64_t last;  /* and of its last one */
 	bool in_table;  /* in `episodes`: it ended */
 	bool truncated;
 	bool has_seed;
 	int64_t seed;
 } esk_migrate_episode;
+
+/* What one worker and agent recorded in a run: episode after episode. */
+typedef struct esk_migrate_lane {
+	uint64_t last_begun; /* place of the first step of its last episode */
+} esk_migrate_lane;
 
 typedef struct esk_migrate_run {
 	const char *legacy_name; /* run_id */
@@ -73,6 +80,8 @@ typedef struct esk_migrate_plan {
 	size_t episode_count, episode_capacity;
 	esk_migrate_run *runs;
 	size_t run_count, run_capacity;
+	esk_migrate_lane *lanes;
+	size_t lane_count, lane_capacity;
 	struct esk_migrate_names *names;
 	uint64_t bytes; /* of JSON */
 } esk_migrate_plan;
@@ -82,6 +91,8 @@ typedef struct esk_migrate_plan {
  * one name). */
 esk_status esk_migrate_plan_make(esk_legacy *legacy, const char *fallback, const char *only,
 	esk_migrate_plan *ret_plan, esk_error *err);
+/* Whether its worker went on to another episode behind its last step: then no more steps of it will come. */
+bool esk_migrate_is_over(const esk_migrate_plan *plan, const esk_migrate_episode *episode);
 void esk_migrate_plan_clear(esk_migrate_plan *plan);
 
 /* ---- layout ---- */

@@ -505,11 +505,12 @@ static esk_status check_room(const char *directory, const char *path, uint64_t n
 		return ESK_OK;
 	return esk_replay_fail(err, ESK_ENOSPC,
 		"%s: the arrays are dropped, but the file keeps its size: VACUUM needs %llu MB free in %s, "
-		"where %llu "
-		"MB are; make room (or set SQLITE_TMPDIR), then run the same command again",
+		"where "
+		"%llu MB are; make room (or set SQLITE_TMPDIR), then run the same command again",
 		path, (unsigned long long)(needed >> 20) + 1, directory, (unsigned long long)(there >> 20));
 }
 
+/* A copy of what is left lies in the temporary directory, and a journal as large beside the database. */
 static esk_status check_space(esk_legacy *legacy, esk_error *err)
 {
 	uint64_t pages, page_bytes, free_bytes;
@@ -520,16 +521,21 @@ static esk_status check_space(esk_legacy *legacy, esk_error *err)
 		status = esk_legacy_free_bytes(legacy, &free_bytes, err);
 	if (status != ESK_OK)
 		return status;
-	uint64_t left = pages * page_bytes - free_bytes + (1u << 20);
-	char *directory = strdup(legacy->path);
-	if (directory == NULL)
+	char *own = strdup(legacy->path);
+	if (own == NULL)
 		return esk_replay_fail_memory(err, strlen(legacy->path), "a path");
-	char *slash = strrchr(directory, '/');
+	char *slash = strrchr(own, '/');
 	if (slash != NULL)
-		slash[slash == directory] = '\0';
-	status = check_room(slash != NULL ? directory : ".", legacy->path, left, err);
-	free(directory);
-	return status == ESK_OK ? check_room(temporary_directory(), legacy->path, left, err) : status;
+		slash[slash == own] = '\0';
+	const char *directory = slash != NULL ? own : ".", *temporary = temporary_directory();
+	uint64_t left = pages * page_bytes - free_bytes + (1u << 20);
+	struct stat a, b;
+	bool same = stat(directory, &a) == 0 && stat(temporary, &b) == 0 && a.st_dev == b.st_dev;
+	status = check_room(directory, legacy->path, same ? 2 * left : left, err);
+	if (status == ESK_OK && !same)
+		status = check_room(temporary, legacy->path, left, err);
+	free(own);
+	return status;
 }
 
 esk_status esk_legacy_vacuum(esk_legacy *legacy, esk_error *err)

@@ -36,8 +36,9 @@ typedef struct moving {
 
 /* ---- episodes ---- */
 
-/* Ends the episode under way if it ended in the database, else leaves it. */
-static esk_status finish_episode(moving *m, esk_error *err)
+/* Ends the episode under way: as its last step or the table `episodes` says, or, where no more steps of it
+ * will come (`over`), as one that never ended. Else it is left open: a later call may find more of it. */
+static esk_status finish_episode(moving *m, bool over, esk_error *err)
 {
 	if (m->episode == NO_EPISODE)
 		return ESK_OK;
@@ -48,6 +49,8 @@ static esk_status finish_episode(moving *m, esk_error *err)
 	else if (episode->in_table)
 		status = esk_replay_writer_end(m->writer, 0,
 			episode->truncated ? ESK_REPLAY_TRUNCATED : ESK_REPLAY_TERMINATED, NULL, err);
+	else if (over || esk_migrate_is_over(&m->work->plan, episode))
+		status = esk_replay_writer_end(m->writer, 0, ESK_REPLAY_UNFINISHED, NULL, err);
 	else
 		esk_replay_writer_leave(m->writer, 0);
 	m->episode = NO_EPISODE;
@@ -138,7 +141,7 @@ static esk_status move_row(
 	esk_migrate_step *step = &m->work->plan.steps[row->step];
 	esk_status status = ESK_OK;
 	if (begins_anew(m, row))
-		status = finish_episode(m, err);
+		status = finish_episode(m, step->episode == m->episode, err);
 	if (status == ESK_OK && m->episode == NO_EPISODE)
 		status = begin_episode(m, step->episode, err);
 	if (status != ESK_OK)
@@ -263,7 +266,7 @@ static esk_status end_earlier(moving *m, esk_error *err)
 			continue;
 		esk_status status = begin_episode(m, i, err);
 		if (status == ESK_OK)
-			status = finish_episode(m, err);
+			status = finish_episode(m, false, err);
 		if (status != ESK_OK)
 			return status;
 	}
@@ -324,7 +327,7 @@ static esk_status move_run(moving *m, esk_error *err)
 		return status;
 	status = esk_migrate_read(&reading, err);
 	if (status == ESK_OK)
-		status = finish_episode(m, err);
+		status = finish_episode(m, false, err);
 	if (status == ESK_OK)
 		status = end_earlier(m, err);
 	esk_replay_writer_leave(m->writer, 0);
@@ -346,7 +349,8 @@ static esk_status lacks_end(const moving *m, bool *ret_lacks, esk_error *err)
 		if (status != ESK_OK)
 			return status;
 		*ret_lacks = found.ended_ns == 0 &&
-			     (found.outcome != ESK_REPLAY_UNFINISHED || plan->episodes[i].in_table);
+			     (found.outcome != ESK_REPLAY_UNFINISHED || plan->episodes[i].in_table ||
+				     esk_migrate_is_over(plan, &plan->episodes[i]));
 	}
 	return ESK_OK;
 }

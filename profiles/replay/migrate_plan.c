@@ -215,6 +215,34 @@ static esk_status find_run(planning *p, const esk_value *value, uint32_t *ret_ru
 	return status;
 }
 
+/* The number of the key in `p->key`: that of before, or `count`, the next one. */
+static esk_status number_key(
+	planning *p, size_t count, uint32_t *ret_number, name_slot **ret_slot, bool *ret_new, esk_error *err)
+{
+	name_slot *slot = name(p->plan->names, p->key.data, p->key.size, (uint32_t)count, ret_new);
+	if (slot == NULL)
+		return esk_replay_fail_memory(err, p->key.size, "an episode");
+	*ret_number = slot->number;
+	*ret_slot = slot;
+	return ESK_OK;
+}
+
+/* The lane of a step, whose worker and agent stand in `p->key`. */
+static esk_status find_lane(planning *p, uint32_t *ret_lane, esk_error *err)
+{
+	esk_migrate_plan *plan = p->plan;
+	name_slot *slot;
+	bool fresh;
+	if (!make_room((void **)&plan->lanes, &plan->lane_capacity, plan->lane_count, sizeof *plan->lanes))
+		return esk_replay_fail_memory(err, sizeof *plan->lanes, "a worker");
+	p->key.data[0] = 'w';
+	esk_status status = number_key(p, plan->lane_count, ret_lane, &slot, &fresh, err);
+	p->key.data[0] = 'e';
+	if (status == ESK_OK && fresh)
+		plan->lanes[plan->lane_count++] = (esk_migrate_lane){0};
+	return status;
+}
+
 /* The episode of a step: steps of several workers or agents in one are as many episodes. */
 static esk_status find_episode(
 	planning *p, const esk_legacy_entry *entry, uint32_t run, uint32_t *ret_episode, esk_error *err)
@@ -223,21 +251,37 @@ static esk_status find_episode(
 	char head[32];
 	bool fresh;
 	size_t own_size;
+	uint32_t lane;
+	name_slot *slot;
 	int length = snprintf(head, sizeof head, "e%u ", run);
 	p->key.size = 0;
 	if (!esk_payload_text_add(&p->key, head, (size_t)length) || !add_to_key(&p->key, &entry->worker) ||
-		!add_to_key(&p->key, &entry->agent) || !add_text(&p->key, &entry->episode, "", &own_size) ||
+		!add_to_key(&p->key, &entry->agent) ||
 		!make_room((void **)&plan->episodes, &plan->episode_capacity, plan->episode_count,
 			sizeof *plan->episodes))
 		return esk_replay_fail_memory(err, p->key.size, "an episode");
-	name_slot *slot = name(plan->names, p->key.data, p->key.size, (uint32_t)plan->episode_count, &fresh);
-	if (slot == NULL)
-		return esk_replay_fail_memory(err, p->key.size, "an episode");
-	*ret_episode = slot->number;
-	if (fresh) /* the key's end is the episode's own name */
-		plan->episodes[plan->episode_count++] = (esk_migrate_episode){
-			.name = slot->key + slot->size - own_size, .run = run, .order = plan->step_count};
+	esk_status status = find_lane(p, &lane, err);
+	if (status == ESK_OK && !add_text(&p->key, &entry->episode, "", &own_size))
+		status = esk_replay_fail_memory(err, p->key.size, "an episode");
+	if (status == ESK_OK)
+		status = number_key(p, plan->episode_count, ret_episode, &slot, &fresh, err);
+	if (status != ESK_OK)
+		return status;
+	if (fresh) { /* the key's end is the episode's own name */
+		plan->episodes[plan->episode_count++] =
+			(esk_migrate_episode){.name = slot->key + slot->size - own_size,
+				.run = run,
+				.lane = lane,
+				.order = plan->step_count};
+		plan->lanes[lane].last_begun = plan->step_count;
+	}
+	plan->episodes[*ret_episode].last = plan->step_count;
 	return ESK_OK;
+}
+
+bool esk_migrate_is_over(const esk_migrate_plan *plan, const esk_migrate_episode *episode)
+{
+	return plan->lanes[episode->lane].last_begun > episode->last;
 }
 
 /* What a ref of the database is: the one that a migration wrote, or another's. */
@@ -422,5 +466,6 @@ void esk_migrate_plan_clear(esk_migrate_plan *plan)
 	free(plan->steps);
 	free(plan->episodes);
 	free(plan->runs);
+	free(plan->lanes);
 	*plan = (esk_migrate_plan){0};
 }

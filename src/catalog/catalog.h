@@ -66,6 +66,11 @@ esk_status esk_catalog_visit_runs(esk_catalog *catalog,
 /* Removes a run and all that belongs to it from the catalogue (not its files). */
 esk_status esk_catalog_delete_run(esk_catalog *catalog, const char *name, esk_error *err);
 
+/* Removes segments, streams and gaps of a run; the run itself and its rows in indexed tables stay. */
+esk_status esk_catalog_clear_run(esk_catalog *catalog, int64_t run_id, esk_error *err);
+/* Sets the state of a run that is put as being recorded by nobody (pid 0), if it still is. */
+esk_status esk_catalog_finish_run(esk_catalog *catalog, int64_t run_id, esk_run_state state, esk_error *err);
+
 typedef struct esk_segment_record {
 	uint64_t number;              /* 0, 1, … in the run */
 	char file[ESK_MAX_NAME + 48]; /* file name in the store's directory */
@@ -118,6 +123,22 @@ typedef struct esk_gap_record {
 /* A gap that is known already (same stream, row, first_sequence, cause) is updated. */
 esk_status esk_catalog_put_gap(
 	esk_catalog *catalog, int64_t run_id, const esk_gap_record *gap, esk_error *err);
+
+/* ---- indexed streams: rows of a stream in a table with the fields run_id and row ---- */
+
+/* ESK_EINVAL, ESK_ETYPE unless the table is one whose key is (run_id, row), has the fields, and takes what
+ * the columns hold. */
+esk_status esk_catalog_index_check(esk_catalog *catalog, const esk_index_spec *spec, esk_error *err);
+/* The rows [0, *ret_rows) are those that the table has of the run, as far as its files have them: rows are
+ * put in their order. */
+esk_status esk_catalog_index_rows(
+	esk_catalog *catalog, const esk_index_spec *spec, int64_t run_id, uint64_t *ret_rows, esk_error *err);
+/* Takes away rows from `rows` on. */
+esk_status esk_catalog_index_cut(
+	esk_catalog *catalog, const esk_index_spec *spec, int64_t run_id, uint64_t rows, esk_error *err);
+/* Puts packed rows (esk_index_pack) from `first_row` on, which the table does not have. */
+esk_status esk_catalog_index_put(esk_catalog *catalog, const esk_index_spec *spec, int64_t run_id,
+	uint64_t first_row, uint64_t rows, const uint8_t *packed, size_t packed_bytes, esk_error *err);
 
 /* ---- read-only SQL: implements esker/query.h over a connection of its own that can only read ---- */
 esk_status esk_catalog_query(const char *path, const char *sql, esk_query **ret_query, esk_error *err);

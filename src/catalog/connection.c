@@ -193,6 +193,8 @@ static esk_status prepare_for_writing(sqlite3 *db, const char *path, esk_error *
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(
 			db, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON", NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = esk_sql_add_functions(db);
 	if (rc != SQLITE_OK)
 		return esk_sql_fail(db, path, rc, "cannot be prepared for writing", err);
 	return esk_sql_migrate(db, path, esk_migrations, esk_migration_count, err);

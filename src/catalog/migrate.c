@@ -2,6 +2,26 @@
  * May include: base, os, model. */
 #include "catalog/connection.h"
 
+#include <stdio.h>
+#include <string.h>
+
+static void run_ref(sqlite3_context *context, int count, sqlite3_value **values)
+{
+	static const char dataset[] = "/x"; /* a ref names one; it is taken off again */
+	esk_ref ref = {.path = "x"};
+	char text[4 * ESK_MAX_NAME];
+	const char *name = (const char *)sqlite3_value_text(values[0]);
+	snprintf(ref.run, sizeof ref.run, "%s", name != NULL ? name : "");
+	size_t size = esk_ref_format(&ref, text, sizeof text);
+	sqlite3_result_text(context, text, (int)(size - strlen(dataset)), SQLITE_TRANSIENT);
+}
+
+int esk_sql_add_functions(sqlite3 *db)
+{
+	return sqlite3_create_function_v2(db, "esk_run_ref", 1,
+		SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_DIRECTONLY, NULL, run_ref, NULL, NULL, NULL);
+}
+
 static int read_number(sqlite3 *db, const char *query, int64_t *ret_value)
 {
 	sqlite3_stmt *statement;

@@ -272,3 +272,37 @@ esk_status esk_catalog_delete_run(esk_catalog *catalog, const char *name, esk_er
 			err, ESK_ENOTFOUND, "catalogue %s: there is no run \"%.200s\"", catalog->path, name);
 	return status;
 }
+
+esk_status esk_catalog_clear_run(esk_catalog *catalog, int64_t run_id, esk_error *err)
+{
+	static const esk_sql_id ids[] = {ESK_SQL_CLEAR_SEGMENTS, ESK_SQL_CLEAR_STREAMS, ESK_SQL_CLEAR_GAPS};
+	esk_sql_scope scope;
+	esk_status status = esk_sql_enter(&scope, catalog, true, err);
+	if (status != ESK_OK)
+		return status;
+	for (size_t i = 0; i < sizeof ids / sizeof *ids && status == ESK_OK; i++) {
+		esk_sql sql;
+		status = esk_sql_start(&sql, catalog, ids[i], "clearing a run", err);
+		if (status == ESK_OK) {
+			esk_sql_bind_i64(&sql, run_id);
+			status = esk_sql_run(&sql, err);
+		}
+	}
+	return esk_sql_leave(&scope, status, err);
+}
+
+esk_status esk_catalog_finish_run(esk_catalog *catalog, int64_t run_id, esk_run_state state, esk_error *err)
+{
+	esk_sql_scope scope;
+	esk_status status = esk_sql_enter(&scope, catalog, true, err);
+	if (status != ESK_OK)
+		return status;
+	esk_sql sql;
+	status = esk_sql_start(&sql, catalog, ESK_SQL_FINISH_RUN, "storing a run", err);
+	if (status == ESK_OK) {
+		esk_sql_bind_i64(&sql, run_id);
+		esk_sql_bind_i64(&sql, state);
+		status = esk_sql_run(&sql, err);
+	}
+	return esk_sql_leave(&scope, status, err);
+}

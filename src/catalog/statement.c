@@ -19,13 +19,18 @@ static const char *const texts[ESK_SQL_COUNT] = {
 	[ESK_SQL_INSERT_RUN] =
 		"INSERT INTO runs (name, state, created_ns, updated_ns, rows, commit_number, sequence, "
 		"ring_id,"
-		" pid, pid_start, metadata) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+		" pid, pid_start, metadata, ref)"
+		" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, esk_run_ref(?1))",
 	[ESK_SQL_UPDATE_RUN] =
 		"UPDATE runs SET state = ?2, created_ns = ?3, updated_ns = ?4, rows = ?5, commit_number = ?6,"
 		" sequence = ?7, ring_id = ?8, pid = ?9, pid_start = ?10, metadata = ifnull(?11, metadata)"
 		" WHERE name = ?1",
 	[ESK_SQL_GET_RUN] = "SELECT " RUN_COLUMNS " FROM runs WHERE name = ?1",
 	[ESK_SQL_LIST_RUNS] = "SELECT " RUN_COLUMNS " FROM runs ORDER BY created_ns, id",
+	[ESK_SQL_FINISH_RUN] = "UPDATE runs SET state = ?2 WHERE id = ?1 AND state = 0 AND pid = 0",
+	[ESK_SQL_CLEAR_SEGMENTS] = "DELETE FROM segments WHERE run_id = ?1",
+	[ESK_SQL_CLEAR_STREAMS] = "DELETE FROM streams WHERE run_id = ?1",
+	[ESK_SQL_CLEAR_GAPS] = "DELETE FROM gaps WHERE run_id = ?1",
 	[ESK_SQL_DELETE_RUN] = "DELETE FROM runs WHERE name = ?1",
 	[ESK_SQL_CLEAR_METADATA] = "DELETE FROM metadata WHERE run_id = ?1",
 	[ESK_SQL_ADD_METADATA] = "INSERT INTO metadata (run_id, key, value) VALUES (?1, ?2, ?3)",

@@ -31,8 +31,8 @@ static esk_status check_unused(const char *path, esk_error *err)
 	return status;
 }
 
-static esk_status put_runs(esk_walk *walk, esk_catalog *catalog, const esk_index_file *files, size_t count,
-	uint64_t *ret_store_id, esk_error *err)
+static esk_status put_runs(esk_walk *walk, const esk_index_target *target, const esk_index_file *files,
+	size_t count, uint64_t *ret_store_id, esk_error *err)
 {
 	esk_status status = ESK_OK;
 	for (size_t first = 0; first < count && status == ESK_OK && !walk->cancelled;) {
@@ -52,7 +52,16 @@ static esk_status put_runs(esk_walk *walk, esk_catalog *catalog, const esk_index
 					walk, NULL, 0, 0, files[i].status, "%s", files[i].error.message);
 			esk_walk_progress(walk, files[i].bytes);
 		}
-		status = esk_index_put(catalog, &files[first], group, err);
+		esk_error why = {0};
+		status = esk_index_put(target, &files[first], group, false, &why);
+		walk->file = files[first].name;
+		if (status == ESK_ECORRUPT || status == ESK_ENOTFOUND || status == ESK_EUNSUPPORTED) {
+			esk_walk_find(
+				walk, NULL, 0, 0, status, "not all of its rows are indexed: %s", why.message);
+			status = ESK_OK;
+		} else if (status != ESK_OK && err != NULL) {
+			*err = why;
+		}
 		first += group;
 	}
 	return status;
@@ -116,15 +125,22 @@ esk_status esk_store_reindex(
 		walk.total_bytes += files[i].bytes;
 	uint64_t store_id = esk_random_u64();
 	esk_catalog *catalog = NULL;
-	status = esk_catalog_open(making, ESK_CATALOG_CREATE, NULL, &catalog, err);
+	esk_pool *pool = NULL;
+	esk_logger silent = {0};
+	status = esk_pool_create(defaults.threads, 64, &pool, err);
 	if (status == ESK_OK)
-		status = put_runs(&walk, catalog, files, count, &store_id, err);
+		status = esk_catalog_open(making, ESK_CATALOG_CREATE, NULL, &catalog, err);
+	esk_index_target target = {
+		.os = os, .pool = pool, .logger = &silent, .directory = path, .catalog = catalog};
+	if (status == ESK_OK)
+		status = put_runs(&walk, &target, files, count, &store_id, err);
 	snprintf(id, sizeof id, "%" PRIu64, store_id);
 	if (status == ESK_OK)
 		status = esk_catalog_set_fact(catalog, "store_id", id, err);
 	if (status == ESK_OK)
 		status = esk_catalog_set_fact(catalog, "format", "1", err);
 	esk_catalog_close(catalog);
+	esk_pool_destroy(pool);
 	esk_index_free(files, count);
 	if (status == ESK_OK && walk.cancelled)
 		status = esk_fail(err, ESK_ECLOSED, "cancelled: the catalogue is as it was");

@@ -360,7 +360,11 @@ static esk_status repair_file(repair *r, const char *name, bool *ret_repaired, e
 	status = esk_verify_file(r->walk, r->pool, r->from, note_bad, r, err);
 	if (status == ESK_OK && r->no_memory)
 		status = esk_fail_memory(err, r->bad_count * sizeof *r->bad, "the list of bad chunks");
-	if (status == ESK_OK && r->walk->report.findings > before && !r->walk->cancelled) {
+	bool damaged = status == ESK_OK && r->walk->report.findings > before && !r->walk->cancelled;
+	if (damaged && esk_h5_probe(os, path, &why) == ESK_ECORRUPT) {
+		esk_walk_find(r->walk, NULL, 0, 0, ESK_ECORRUPT, "%s; nothing can be salvaged from it",
+			why.message);
+	} else if (damaged) {
 		status = make_copy(r, copy, err);
 		if (status == ESK_OK)
 			status = swap(os, path, copy, err);
@@ -393,7 +397,12 @@ static esk_status repair_run(repair *r, const esk_index_file *files, size_t coun
 		status = esk_index_scan(esk_store_os(r->store), esk_store_path(r->store), files[0].head.run,
 			&again, &again_count, err);
 	if (status == ESK_OK) {
-		status = esk_index_put(catalog, again, again_count, err);
+		esk_index_target target = {.os = esk_store_os(r->store),
+			.pool = r->pool,
+			.logger = esk_store_logger(r->store),
+			.directory = esk_store_path(r->store),
+			.catalog = catalog};
+		status = esk_index_put(&target, again, again_count, true, err);
 		esk_index_free(again, again_count);
 	}
 	return status;

@@ -29,9 +29,9 @@ esk_status esk_h5_open_write(const esk_os *os, const char *path, esk_h5 **ret_fi
 /* Opens for reading, also while another handle writes it: takes the state of one commit (retries by the
  * journal's change counter). Files that anything else wrote open too. */
 esk_status esk_h5_open_read(const esk_os *os, const char *path, esk_h5 **ret_file, esk_error *err);
-/* Opens and lists the file at `path` in a forked child, for what is about to look into a file that may be
- * damaged: libhdf5 does not survive every damage. ESK_ECORRUPT: the child did not. ESK_OK says no more than
- * that opening it is safe. */
+/* Opens and lists the file at `path`, with its attributes, in a forked child, for what is about to look into
+ * a file that may be damaged: libhdf5 does not survive every damage. ESK_ECORRUPT: the child did not. ESK_OK
+ * says no more than that opening it is safe. */
 esk_status esk_h5_probe(const esk_os *os, const char *path, esk_error *err);
 /* Commits nothing. A writer whose last commit finished and who wrote nothing since leaves a clean file
  * without journal. A reader closes. NULL is allowed. Everything is freed in any case. */

@@ -1,11 +1,12 @@
 /* Files that may be damaged, tried out in a child process.
  *
  * libhdf5 (1.10.8) does not survive every damage to metadata: it divides by a chunk dimension of 0, and frees
- * what it never set when a link of a group is malformed. What is about to look into a file that may be
- * damaged asks here first. */
+ * what it never set when a link of a group or an attribute is malformed. What is about to look into a file
+ * that may be damaged asks here first. */
 #include "h5/h5_internal.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,24 @@ static esk_status look(void *arg, esk_h5_dataset *dataset, esk_error *err)
 	return ESK_OK;
 }
 
+static herr_t look_at_attribute(hid_t object, const char *name, const H5A_info_t *info, void *arg)
+{
+	(void)object;
+	(void)name;
+	(void)info;
+	(void)arg;
+	return 0;
+}
+
+static herr_t look_at_attributes(hid_t root, const char *name, const esk_h5_object_info *info, void *arg)
+{
+	hsize_t at = 0;
+	(void)info;
+	(void)arg;
+	H5Aiterate_by_name(root, name, H5_INDEX_NAME, H5_ITER_INC, &at, look_at_attribute, NULL, H5P_DEFAULT);
+	return 0;
+}
+
 /* In the child: the signals that damage raises end it quietly, whatever handlers the program has. */
 static void try_file(const esk_os *os, const char *path)
 {
@@ -40,8 +59,13 @@ static void try_file(const esk_os *os, const char *path)
 		signal(signals[i], SIG_DFL);
 	sigfillset(&all);
 	sigprocmask(SIG_UNBLOCK, &all, NULL);
+	/* What libhdf5 frees without having set it must not be harmless here by chance, and deadly in the
+	 * caller. */
+	H5garbage_collect();
+	mallopt(M_PERTURB, 0x5A);
 	if (esk_h5_open_read(os, path, &file, NULL) == ESK_OK) {
 		esk_h5_visit(file, look, NULL, NULL);
+		ESK_H5_VISIT(file->id, look_at_attributes, NULL);
 		esk_h5_close(file, NULL);
 	}
 	_exit(0);

@@ -15,6 +15,9 @@
 
 void esk_commit_snapshot_clear(esk_commit_snapshot *snapshot)
 {
+	for (uint32_t i = 0; i < snapshot->stream_count && snapshot->indexed != NULL; i++)
+		free(snapshot->indexed[i].data);
+	free(snapshot->indexed);
 	free(snapshot->stream_rows);
 	free(snapshot->first_rows);
 	free(snapshot->metadata);
@@ -31,9 +34,11 @@ static esk_status take_snapshot(esk_recorder *r, bool finished, esk_error *err)
 	esk_commit_snapshot_clear(s);
 	s->stream_rows = calloc(streams + 1u, sizeof *s->stream_rows);
 	s->first_rows = calloc(streams + 1u, sizeof *s->first_rows);
+	s->indexed = calloc(streams + 1u, sizeof *s->indexed);
 	s->metadata = strdup(r->metadata);
 	s->gaps = calloc(r->gap_count + 1, sizeof *s->gaps);
-	if (s->stream_rows == NULL || s->first_rows == NULL || s->metadata == NULL || s->gaps == NULL) {
+	if (s->stream_rows == NULL || s->first_rows == NULL || s->indexed == NULL || s->metadata == NULL ||
+		s->gaps == NULL) {
 		esk_commit_snapshot_clear(s);
 		return esk_fail_memory(err, streams * sizeof *s->stream_rows, "a commit");
 	}
@@ -53,6 +58,8 @@ static esk_status take_snapshot(esk_recorder *r, bool finished, esk_error *err)
 	for (uint32_t i = 0; i < streams; i++) {
 		s->stream_rows[i] = r->streams[i]->rows;
 		s->first_rows[i] = r->streams[i]->first_row;
+		s->indexed[i] = r->streams[i]->indexed;
+		r->streams[i]->indexed = (esk_index_buffer){.first_row = r->streams[i]->rows};
 	}
 	return ESK_OK;
 }
@@ -112,7 +119,9 @@ static esk_status tell_sink(esk_recorder *r, esk_error *err)
 			.columns = stream->columns,
 			.column_count = stream->column_count,
 			.first_row = s->first_rows[i],
-			.rows = s->stream_rows[i] - s->first_rows[i]};
+			.rows = s->stream_rows[i] - s->first_rows[i],
+			.index = stream->index,
+			.indexed = &s->indexed[i]};
 		state.rows += s->stream_rows[i];
 	}
 	esk_status status = r->sink.committed(r->sink.arg, &state, err);

@@ -158,6 +158,7 @@ static esk_status apply_rows(esk_recorder *r, esk_stream *stream, const esk_ring
 	if (status == ESK_OK) {
 		stream->promised += head.rows;
 		stream->sequence = record->sequence;
+		esk_index_keep(stream, payload, head.rows, at, &layout);
 		stream->rows += head.rows;
 		r->replayed_rows += head.rows;
 	}
@@ -368,6 +369,8 @@ static esk_status carry_out(esk_recorder *r, esk_control *control, esk_error *er
 		esk_status status = check_room(r, control->stream, err);
 		if (status == ESK_OK)
 			status = esk_attributes_check_apart(r, control->stream, err);
+		if (status == ESK_OK)
+			status = esk_index_check_apart(r, control->stream, err);
 		control->refused = status != ESK_OK;
 		return status == ESK_OK ? add_stream(r, control->stream, err) : status;
 	}

@@ -82,7 +82,8 @@ struct esk_stream {
 	esk_recorder *recorder;
 	uint32_t id;
 	char name[ESK_MAX_NAME + 1];
-	char *index;          /* esk_stream_options.index; NULL: none */
+	char *index; /* esk_stream_options.index; NULL: none */
+	esk_index_spec index_spec;
 	char *rows_attribute; /* esk_stream_options.rows_attribute; NULL: none */
 	esk_column *columns;
 	size_t column_count;
@@ -111,6 +112,10 @@ struct esk_stream {
 	uint64_t sequence;             /* of its last record; 0: none since esk_missing_begin */
 	void *zeros;                   /* cells of rows that are missing; NULL until there are some */
 	uint64_t zeros_bytes;
+	/* Index cells of drained rows that no commit has yet: rows [first_row, first_row + rows), up to
+	 * `rows` above. What could not be kept is missing in front, and read from the files. */
+	esk_index_buffer indexed;
+	esk_index_source *index_sources;
 
 	/* under recorder->lock */
 	uint64_t committed_rows;
@@ -149,6 +154,7 @@ typedef struct esk_commit_snapshot {
 	uint64_t started_ns;
 	uint64_t *stream_rows; /* of the run, per stream */
 	uint64_t *first_rows;
+	esk_index_buffer *indexed; /* taken from the streams */
 	uint32_t stream_count;
 	uint64_t file_bytes;
 	char *metadata;
@@ -327,6 +333,15 @@ esk_status esk_segment_open_or_resume(esk_recorder *r, esk_error *err);
 esk_status esk_segment_rotate(esk_recorder *r, esk_error *err);
 /* Adds gaps that are not in the file yet. */
 esk_status esk_segment_write_gaps(esk_recorder *r, esk_error *err);
+
+/* index_rows.c: drain thread */
+/* Keeps the index cells of a record that was drained; arguments as in drain.c. */
+void esk_index_keep(esk_stream *stream, const uint8_t *payload, uint64_t rows, const uint64_t *at,
+	const esk_rows_layout *layout);
+/* Refuses a stream whose table another stream of the run has. */
+esk_status esk_index_check_apart(const esk_recorder *r, const esk_stream *stream, esk_error *err);
+/* Forgets what is kept: the next row is stream->rows. */
+void esk_index_restart(esk_stream *stream);
 
 /* commit.c */
 esk_status esk_commit_begin(esk_recorder *r, bool finished, esk_error *err); /* drain thread */

@@ -78,6 +78,7 @@ static esk_status fill_rows(
 		(unsigned long long)(stream->rows + rows - 1),
 		damaged ? "their record was damaged in the ring" : "they were reserved and not published");
 	stream->rows += rows;
+	esk_index_restart(stream); /* its table gets what the file has */
 	return ESK_OK;
 }
 

@@ -43,6 +43,10 @@ typedef struct esk_stream_state {
 	size_t column_count;
 	uint64_t first_row; /* of the live segment */
 	uint64_t rows;      /* committed in the live segment */
+	const char *index;  /* esk_stream_options.index; NULL: none */
+	/* Rows of the index that this commit made durable, as far as they are there: the others are in the
+	 * files. */
+	const esk_index_buffer *indexed;
 } esk_stream_state;
 
 /* All that the catalogue keeps of a run, after a commit. Borrowed during the call. */

@@ -94,6 +94,15 @@ static void writer_path(const esk_stream *stream, size_t w, char *buf, size_t bu
 	esk_segment_column_path(stream->name, stream->writers[w].column.name, false, buf, buf_bytes);
 }
 
+/* Where the file has fewer rows than were drained, the ring is read again from there. */
+static void set_rows(esk_stream *stream, uint64_t rows)
+{
+	if (stream->rows == rows)
+		return;
+	stream->rows = rows;
+	esk_index_restart(stream);
+}
+
 /* Opens (or, with `create`, makes) the datasets of a stream in r->file and attaches its writers. */
 static esk_status attach_stream(esk_recorder *r, esk_stream *stream, bool create, esk_error *err)
 {
@@ -118,7 +127,7 @@ static esk_status attach_stream(esk_recorder *r, esk_stream *stream, bool create
 		rows = writer->rows;
 	}
 	if (status == ESK_OK)
-		stream->rows = stream->first_row + rows;
+		set_rows(stream, stream->first_row + rows);
 	return status;
 }
 
@@ -287,7 +296,7 @@ static esk_status adopt_streams(esk_recorder *r, esk_h5 *file, bool attach, esk_
 		if (attach)
 			status = attach_stream(r, stream, false, err);
 		else
-			stream->rows = found[i].first_row + found[i].rows;
+			set_rows(stream, found[i].first_row + found[i].rows);
 	}
 	esk_segment_streams_free(found, count);
 	return status;

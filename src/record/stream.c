@@ -10,6 +10,25 @@
 
 #define PAST_CACHE_RING_BYTES (32ull << 20) /* about what last-level caches hold */
 
+static esk_status take_options(
+	esk_stream *stream, const esk_stream_options *options, const esk_column *columns, esk_error *err)
+{
+	if (options->rows_attribute != NULL &&
+		(stream->rows_attribute = strdup(options->rows_attribute)) == NULL)
+		return esk_fail_memory(err, strlen(options->rows_attribute), "a stream's options");
+	if (options->index == NULL)
+		return ESK_OK;
+	esk_status status =
+		esk_index_spec_parse(options->index, columns, stream->column_count, &stream->index_spec, err);
+	if (status != ESK_OK)
+		return esk_fail_in(err, status, "stream \"%s\"", stream->name);
+	stream->index = strdup(options->index);
+	stream->index_sources = calloc(stream->index_spec.count, sizeof *stream->index_sources);
+	return stream->index != NULL && stream->index_sources != NULL
+		       ? ESK_OK
+		       : esk_fail_memory(err, strlen(options->index), "a stream's options");
+}
+
 esk_status esk_stream_create(esk_recorder *recorder, const char *name, const esk_column *columns,
 	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err)
 {
@@ -33,12 +52,10 @@ esk_status esk_stream_create(esk_recorder *recorder, const char *name, const esk
 		esk_stream_destroy(stream);
 		return esk_fail_memory(err, column_count * sizeof *columns, "a stream's columns");
 	}
-	if (options != NULL &&
-		((options->index != NULL && (stream->index = strdup(options->index)) == NULL) ||
-			(options->rows_attribute != NULL &&
-				(stream->rows_attribute = strdup(options->rows_attribute)) == NULL))) {
+	esk_status status = options != NULL ? take_options(stream, options, columns, err) : ESK_OK;
+	if (status != ESK_OK) {
 		esk_stream_destroy(stream);
-		return esk_fail_memory(err, 1, "a stream's options");
+		return status;
 	}
 	memcpy(stream->columns, columns, column_count * sizeof *columns);
 	for (size_t c = 0; c < column_count; c++) {
@@ -61,6 +78,9 @@ void esk_stream_destroy(esk_stream *stream)
 		esk_writer_clear(&stream->writers[i]);
 	pthread_mutex_destroy(&stream->producer);
 	free(stream->index);
+	free(stream->index_sources);
+	free(stream->indexed.data);
+	esk_index_spec_free(&stream->index_spec);
 	free(stream->rows_attribute);
 	free(stream->columns);
 	free(stream->cell_bytes);

@@ -248,37 +248,144 @@ static esk_status put_file(
 	return status;
 }
 
-esk_status esk_index_put(esk_catalog *catalog, const esk_index_file *files, size_t count, esk_error *err)
+/* What the newest file says of an indexed stream, and where its rows end in the run. */
+typedef struct indexed_stream {
+	const esk_segment_stream *stream;
+	esk_index_spec spec;
+	uint64_t rows;
+} indexed_stream;
+
+/* The indexed streams of the run, each once; those whose index is none in this catalogue are told to the log
+ * and left out. *ret_streams is to free with free_indexed. */
+static esk_status find_indexed(const esk_index_target *target, const esk_index_file *files, size_t count,
+	indexed_stream **ret_streams, size_t *ret_count, esk_error *err)
+{
+	indexed_stream *streams = NULL;
+	size_t used = 0;
+	const esk_index_file *last = &files[count - 1];
+	if (last->stream_count > 0 && (streams = calloc(last->stream_count, sizeof *streams)) == NULL)
+		return esk_fail_memory(err, last->stream_count * sizeof *streams, "streams");
+	for (size_t i = 0; i < last->stream_count; i++) {
+		const esk_segment_stream *stream = &last->streams[i];
+		indexed_stream *added = &streams[used];
+		esk_error why = {0};
+		if (stream->index == NULL)
+			continue;
+		esk_status status = esk_index_spec_parse(
+			stream->index, stream->columns, stream->column_count, &added->spec, &why);
+		if (status == ESK_OK &&
+			(status = esk_catalog_index_check(target->catalog, &added->spec, &why)) != ESK_OK)
+			esk_index_spec_free(&added->spec);
+		if (status != ESK_OK) {
+			esk_log(target->logger, ESK_LOG_WARNING,
+				"%s, stream \"%s\": its rows are not indexed: %s", last->name, stream->name,
+				why.message);
+			continue;
+		}
+		added->stream = stream;
+		added->rows = stream->first_row + stream->rows;
+		used++;
+	}
+	*ret_streams = streams;
+	*ret_count = used;
+	return ESK_OK;
+}
+
+static void free_indexed(indexed_stream *streams, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		esk_index_spec_free(&streams[i].spec);
+	free(streams);
+}
+
+/* Makes room for what the files say: rows in tables stay where the run is the one that the catalogue has. */
+static esk_status clear_old(esk_catalog *catalog, const esk_run_record *record, bool rebuild, esk_error *err)
+{
+	esk_run_record known = {0};
+	esk_status status = esk_catalog_get_run(catalog, record->name, &known, err);
+	if (status == ESK_ENOTFOUND)
+		return ESK_OK;
+	if (status == ESK_OK)
+		status = rebuild || known.created_ns != record->created_ns
+				 ? esk_catalog_delete_run(catalog, record->name, err)
+				 : esk_catalog_clear_run(catalog, known.id, err);
+	esk_run_record_clear(&known);
+	return status;
+}
+
+/* The run, its files, and the end of its tables, in one transaction. *ret_behind: tables lack rows. */
+static esk_status put_run(esk_catalog *catalog, esk_run_record *record, const esk_index_file *files,
+	size_t count, const indexed_stream *streams, size_t stream_count, bool rebuild, bool *ret_behind,
+	esk_error *err)
+{
+	esk_run_state state = record->state;
+	esk_status status = esk_catalog_begin(catalog, err);
+	if (status != ESK_OK)
+		return status;
+	status = clear_old(catalog, record, rebuild, err);
+	if (status == ESK_OK)
+		status = esk_catalog_put_run(catalog, record, err);
+	for (size_t f = 0; f < count && status == ESK_OK; f++)
+		status = put_file(catalog, record->id, &files[f], f + 1 == count, err);
+	for (size_t i = 0; i < stream_count && status == ESK_OK; i++) {
+		uint64_t rows;
+		status = esk_catalog_index_rows(catalog, &streams[i].spec, record->id, &rows, err);
+		if (status == ESK_OK && rows > streams[i].rows)
+			status = esk_catalog_index_cut(
+				catalog, &streams[i].spec, record->id, streams[i].rows, err);
+		*ret_behind = *ret_behind || (status == ESK_OK && rows < streams[i].rows);
+	}
+	if (status == ESK_OK && *ret_behind) {
+		record->state = ESK_RUN_RECORDING;
+		status = esk_catalog_put_run(catalog, record, err);
+		record->state = state;
+	}
+	if (status == ESK_OK)
+		status = esk_catalog_commit(catalog, err);
+	if (status != ESK_OK)
+		esk_catalog_rollback(catalog);
+	return status;
+}
+
+static void describe_run(const esk_index_file *files, size_t count, esk_run_record *record)
 {
 	const esk_index_file *first = &files[0], *last = &files[count - 1];
-	esk_run_record record = {.state = last->foreign ? ESK_RUN_FOREIGN : ESK_RUN_FINISHED,
+	*record = (esk_run_record){.state = last->foreign ? ESK_RUN_FOREIGN : ESK_RUN_FINISHED,
 		.created_ns = first->head.created_ns,
 		.updated_ns = last->head.commit_ns,
 		.commit = last->head.commit,
 		.sequence = last->head.sequence,
 		.ring_id = last->head.ring_id,
 		.metadata = last->metadata};
-	snprintf(record.name, sizeof record.name, "%s", first->head.run);
+	snprintf(record->name, sizeof record->name, "%s", first->head.run);
 	for (size_t f = 0; f < count; f++)
 		for (size_t s = 0; s < files[f].stream_count; s++)
-			record.rows += files[f].streams[s].rows;
+			record->rows += files[f].streams[s].rows;
+}
+
+esk_status esk_index_put(const esk_index_target *target, const esk_index_file *files, size_t count,
+	bool rebuild, esk_error *err)
+{
+	esk_run_record record;
+	indexed_stream *streams = NULL;
+	size_t stream_count = 0;
+	bool behind = false;
 	char empty[] = "{}";
+	describe_run(files, count, &record);
 	if (record.metadata == NULL)
 		record.metadata = empty;
-	esk_status status = esk_catalog_begin(catalog, err);
-	if (status != ESK_OK)
-		return status;
-	status = esk_catalog_delete_run(catalog, record.name, err);
-	if (status == ESK_ENOTFOUND)
-		status = ESK_OK;
+	esk_status status = find_indexed(target, files, count, &streams, &stream_count, err);
 	if (status == ESK_OK)
-		status = esk_catalog_put_run(catalog, &record, err);
-	for (size_t f = 0; f < count && status == ESK_OK; f++)
-		status = put_file(catalog, record.id, &files[f], f + 1 == count, err);
-	if (status == ESK_OK)
-		status = esk_catalog_commit(catalog, err);
-	if (status != ESK_OK)
-		esk_catalog_rollback(catalog);
+		status = put_run(
+			target->catalog, &record, files, count, streams, stream_count, rebuild, &behind, err);
+	for (size_t i = 0; i < stream_count && status == ESK_OK && behind; i++) {
+		const esk_segment_stream *s = streams[i].stream;
+		status = esk_index_fill(target, record.id, s->stream, s->name, s->columns, &streams[i].spec,
+			streams[i].rows, err);
+	}
+	if (status == ESK_OK && behind)
+		status = esk_catalog_finish_run(target->catalog, record.id, record.state, err);
+	free_indexed(streams, stream_count);
 	return status;
 }
 
@@ -391,6 +498,28 @@ static bool has_esker_file(const esk_index_file *files, size_t count)
 	return false;
 }
 
+/* Damage in one run's files must not keep the others from being opened. */
+static esk_status put_settled(
+	esk_store *store, const char *run, const esk_index_file *files, size_t count, esk_error *err)
+{
+	esk_index_target target = {.os = store->environment.os,
+		.pool = store->pool,
+		.logger = &store->logger,
+		.directory = store->path,
+		.catalog = store->catalog};
+	esk_error why = {0};
+	esk_status status = esk_index_put(&target, files, count, false, &why);
+	if (status == ESK_ECORRUPT || status == ESK_ENOTFOUND || status == ESK_EUNSUPPORTED) {
+		esk_log(&store->logger, ESK_LOG_ERROR,
+			"run \"%s\": not all of its rows are indexed: %s; `esker verify` shows what is wrong",
+			run, why.message);
+		return ESK_OK;
+	}
+	if (status != ESK_OK && err != NULL)
+		*err = why;
+	return status;
+}
+
 /* Recovers one run if nobody records it, and puts what its files say. */
 static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
 {
@@ -434,7 +563,7 @@ static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
 	if (status != ESK_OK)
 		return status;
 	if (count > 0)
-		status = esk_index_put(store->catalog, files, count, err);
+		status = put_settled(store, run, files, count, err);
 	else if ((status = esk_catalog_delete_run(store->catalog, run, err)) == ESK_ENOTFOUND)
 		status = ESK_OK;
 	for (size_t i = 0; status == ESK_OK && i < count; i++)

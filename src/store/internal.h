@@ -11,8 +11,10 @@
 struct esk_run {
 	esk_store *store;
 	esk_recorder *recorder;
-	int64_t id;           /* in the catalogue; 0 until it was put. Sink only */
-	uint32_t streams_put; /* sink only */
+	int64_t id;            /* in the catalogue; 0 until it was put. Sink only */
+	uint32_t streams_put;  /* sink only */
+	esk_index_spec *specs; /* of the streams, as far as they are indexed; sink only */
+	uint32_t spec_count;
 	int64_t created_ns;
 	esk_run *next;
 };

@@ -299,12 +299,69 @@ esk_status esk_store_put_gaps(
 	return status;
 }
 
-static esk_status put_commit(
-	esk_catalog *catalog, esk_run *run, const esk_commit_state *state, esk_error *err)
+/* Reads the specs of streams that are new. */
+static esk_status read_specs(esk_run *run, const esk_commit_state *state, esk_error *err)
+{
+	if (run->spec_count >= state->stream_count)
+		return ESK_OK;
+	esk_index_spec *grown = realloc(run->specs, state->stream_count * sizeof *grown);
+	if (grown == NULL)
+		return esk_fail_memory(err, state->stream_count * sizeof *grown, "indexes");
+	run->specs = grown;
+	for (; run->spec_count < state->stream_count; run->spec_count++) {
+		const esk_stream_state *stream = &state->streams[run->spec_count];
+		esk_index_spec *spec = &grown[run->spec_count];
+		esk_error why = {0};
+		*spec = (esk_index_spec){0};
+		if (stream->index == NULL)
+			continue;
+		esk_status status = esk_index_spec_parse(
+			stream->index, stream->columns, stream->column_count, spec, &why);
+		if (status == ESK_OK)
+			status = esk_catalog_index_check(run->store->catalog, spec, &why);
+		if (status == ESK_EINVAL || status == ESK_ETYPE) { /* made by another version of Esker */
+			esk_log(&run->store->logger, ESK_LOG_WARNING,
+				"run \"%s\", stream \"%s\": its rows are not indexed: %s", state->run,
+				stream->name, why.message);
+			esk_index_spec_free(spec);
+		} else if (status != ESK_OK) {
+			if (err != NULL)
+				*err = why;
+			esk_index_spec_free(spec);
+			return status;
+		}
+	}
+	return ESK_OK;
+}
+
+/* Puts the rows of the commit into the stream's table, if it has all rows before them; *ret_behind where not.
+ */
+static esk_status put_indexed(esk_catalog *catalog, const esk_run *run, const esk_stream_state *stream,
+	const esk_index_spec *spec, bool *ret_behind, esk_error *err)
+{
+	const esk_index_buffer *indexed = stream->indexed;
+	uint64_t rows, end = stream->first_row + stream->rows;
+	if (spec->count == 0)
+		return ESK_OK;
+	esk_status status = esk_catalog_index_rows(catalog, spec, run->id, &rows, err);
+	if (status != ESK_OK || rows == end)
+		return status;
+	if (rows > end)
+		return esk_catalog_index_cut(catalog, spec, run->id, end, err);
+	if (indexed->rows == 0 || rows != indexed->first_row || indexed->first_row + indexed->rows != end) {
+		*ret_behind = true;
+		return ESK_OK;
+	}
+	return esk_catalog_index_put(
+		catalog, spec, run->id, indexed->first_row, indexed->rows, indexed->data, indexed->size, err);
+}
+
+static esk_status put_run(
+	esk_catalog *catalog, esk_run *run, const esk_commit_state *state, bool finished, esk_error *err)
 {
 	if (run->created_ns == 0) /* a new run is as old as its first segment */
 		run->created_ns = state->created_ns;
-	esk_run_record record = {.state = state->finished ? ESK_RUN_FINISHED : ESK_RUN_RECORDING,
+	esk_run_record record = {.state = finished ? ESK_RUN_FINISHED : ESK_RUN_RECORDING,
 		.created_ns = run->created_ns,
 		.updated_ns = state->time_ns,
 		.rows = state->rows,
@@ -317,33 +374,91 @@ static esk_status put_commit(
 	snprintf(record.name, sizeof record.name, "%s", state->run);
 	esk_status status = esk_catalog_put_run(catalog, &record, err);
 	run->id = record.id;
+	return status;
+}
+
+/* What the catalogue has of a run of that name whose files are gone is another run's. */
+static esk_status forget_namesake(
+	esk_catalog *catalog, esk_run *run, const esk_commit_state *state, esk_error *err)
+{
+	if (run->id != 0 || state->commit != 1 || state->segment != 0)
+		return ESK_OK;
+	run->created_ns = state->created_ns;
+	esk_error why = {0};
+	esk_status status = esk_catalog_delete_run(catalog, state->run, &why);
+	if (status != ESK_OK && status != ESK_ENOTFOUND && err != NULL)
+		*err = why;
+	return status == ESK_ENOTFOUND ? ESK_OK : status;
+}
+
+/* *ret_behind: tables of indexed streams lack rows of earlier commits; until they have them, the run is not
+ * put as finished. */
+static esk_status put_commit(
+	esk_catalog *catalog, esk_run *run, const esk_commit_state *state, bool *ret_behind, esk_error *err)
+{
+	esk_status status = forget_namesake(catalog, run, state, err);
+	if (status == ESK_OK)
+		status = put_run(catalog, run, state, false, err);
 	if (status == ESK_OK)
 		status = put_segments(catalog, run->id, state, err);
 	if (status == ESK_OK)
 		status = put_streams(catalog, run, state, err);
 	if (status == ESK_OK)
 		status = esk_store_put_gaps(catalog, run->id, state->gaps, state->gap_count, err);
+	for (size_t i = 0; i < state->stream_count && status == ESK_OK; i++)
+		status = put_indexed(catalog, run, &state->streams[i], &run->specs[i], ret_behind, err);
+	if (status == ESK_OK && state->finished && !*ret_behind)
+		status = put_run(catalog, run, state, true, err);
 	return status;
 }
 
-/* The recorder's sink. The connection is shared by all runs of the store: one transaction at a time. */
+static esk_status tell(esk_run *run, const esk_commit_state *state, bool *ret_behind, esk_error *err)
+{
+	esk_catalog *catalog = run->store->catalog;
+	esk_status status = read_specs(run, state, err);
+	if (status == ESK_OK)
+		status = esk_catalog_begin(catalog, err);
+	if (status != ESK_OK)
+		return status;
+	status = put_commit(catalog, run, state, ret_behind, err);
+	if (status == ESK_OK)
+		status = esk_catalog_commit(catalog, err);
+	if (status != ESK_OK)
+		esk_catalog_rollback(catalog);
+	else
+		run->streams_put = (uint32_t)state->stream_count;
+	return status;
+}
+
+/* Rows of commits that the catalogue was not told of come from the files, which have them. */
+static esk_status catch_up(esk_run *run, const esk_commit_state *state, esk_error *err)
+{
+	esk_store *store = run->store;
+	esk_index_target target = {.os = store->environment.os,
+		.pool = store->pool,
+		.logger = &store->logger,
+		.directory = store->path,
+		.catalog = store->catalog};
+	esk_status status = ESK_OK;
+	for (size_t i = 0; i < state->stream_count && status == ESK_OK; i++) {
+		const esk_stream_state *stream = &state->streams[i];
+		if (run->specs[i].count > 0)
+			status = esk_index_fill(&target, run->id, stream->stream, stream->name,
+				stream->columns, &run->specs[i], stream->first_row + stream->rows, err);
+	}
+	if (status == ESK_OK && state->finished)
+		status = put_run(store->catalog, run, state, true, err);
+	return status;
+}
+
+/* The recorder's sink. The catalogue's connection is shared by all runs of the store; its own lock makes it
+ * one transaction at a time. */
 static esk_status run_committed(void *arg, const esk_commit_state *state, esk_error *err)
 {
 	esk_run *run = arg;
-	esk_store *store = run->store;
-	pthread_mutex_lock(&store->lock);
-	esk_status status = esk_catalog_begin(store->catalog, err);
-	if (status == ESK_OK) {
-		status = put_commit(store->catalog, run, state, err);
-		if (status == ESK_OK)
-			status = esk_catalog_commit(store->catalog, err);
-		if (status != ESK_OK)
-			esk_catalog_rollback(store->catalog);
-	}
-	if (status == ESK_OK)
-		run->streams_put = (uint32_t)state->stream_count;
-	pthread_mutex_unlock(&store->lock);
-	return status;
+	bool behind = false;
+	esk_status status = tell(run, state, &behind, err);
+	return status == ESK_OK && behind ? catch_up(run, state, err) : status;
 }
 
 /* ---- runs ---- */
@@ -360,6 +475,13 @@ static esk_status check_run_options(
 		return esk_fail(err, ESK_EINVAL, "run \"%s\": policy %d is none", name != NULL ? name : "",
 			(int)options->policy);
 	return options->metadata_json != NULL ? esk_metadata_check(options->metadata_json, err) : ESK_OK;
+}
+
+static void free_specs(esk_run *run)
+{
+	for (uint32_t i = 0; i < run->spec_count; i++)
+		esk_index_spec_free(&run->specs[i]);
+	free(run->specs);
 }
 
 static esk_status open_recorder(
@@ -407,6 +529,7 @@ esk_status esk_run_open(
 	run->store = store;
 	status = open_recorder(run, name, &defaults, err);
 	if (status != ESK_OK) {
+		free_specs(run);
 		free(run);
 		return status;
 	}
@@ -426,6 +549,7 @@ esk_status esk_run_close(esk_run *run, esk_error *err)
 	if (store->fork_count != esk_os_fork_count())
 		return ESK_OK;
 	esk_status status = esk_recorder_close(run->recorder, err);
+	free_specs(run);
 	pthread_mutex_lock(&store->lock);
 	for (esk_run **at = &store->runs; *at != NULL; at = &(*at)->next) {
 		if (*at == run) {
@@ -470,6 +594,22 @@ esk_status esk_run_stream(esk_run *run, const char *name, const esk_column *colu
 	return esk_run_stream_with(run, name, columns, column_count, NULL, ret_stream, err);
 }
 
+static esk_status check_index(esk_catalog *catalog, const char *index, const esk_column *columns,
+	size_t column_count, esk_error *err)
+{
+	esk_index_spec spec;
+	esk_status status = ESK_OK;
+	for (size_t c = 0; c < column_count && status == ESK_OK; c++)
+		status = esk_column_check(&columns[c], err);
+	if (status == ESK_OK)
+		status = esk_index_spec_parse(index, columns, column_count, &spec, err);
+	if (status != ESK_OK)
+		return status;
+	status = esk_catalog_index_check(catalog, &spec, err);
+	esk_index_spec_free(&spec);
+	return status;
+}
+
 esk_status esk_run_stream_with(esk_run *run, const char *name, const esk_column *columns, size_t column_count,
 	const esk_stream_options *options, esk_stream **ret_stream, esk_error *err)
 {
@@ -481,6 +621,8 @@ esk_status esk_run_stream_with(esk_run *run, const char *name, const esk_column 
 		return esk_fail(err, ESK_EINVAL, "a stream needs a name and columns");
 	esk_status status =
 		defaults.rows_attribute != NULL ? esk_attribute_check(defaults.rows_attribute, err) : ESK_OK;
+	if (status == ESK_OK && defaults.index != NULL)
+		status = check_index(run->store->catalog, defaults.index, columns, column_count, err);
 	if (status != ESK_OK)
 		return esk_fail_in(err, status, "stream \"%s\"", name);
 	return esk_recorder_stream(run->recorder, name, columns, column_count, &defaults, ret_stream, err);

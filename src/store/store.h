@@ -66,8 +66,28 @@ esk_status esk_index_scan(const esk_os *os, const char *directory, const char *r
 void esk_index_free(esk_index_file *files, size_t count);
 /* In a file that Esker did not write: the column's name, behind the group of the root that its stream is. */
 const char *esk_foreign_column(const char *path);
-/* Replaces what the catalogue says of the run whose files these are (all of one run), in one transaction. */
-esk_status esk_index_put(esk_catalog *catalog, const esk_index_file *files, size_t count, esk_error *err);
+/* Where files are read from and what they say is put. */
+typedef struct esk_index_target {
+	const esk_os *os;
+	esk_pool *pool;
+	const esk_logger *logger;
+	const char *directory;
+	esk_catalog *catalog;
+} esk_index_target;
+/* Replaces what the catalogue says of the run whose files these are (all of one run), in one transaction, and
+ * then fills the tables of its indexed streams in transactions of bounded size, from where they are, or from
+ * the beginning with `rebuild`. Until that is done the run counts as being recorded, so that whoever opens
+ * the store after a crash goes on. */
+esk_status esk_index_put(const esk_index_target *target, const esk_index_file *files, size_t count,
+	bool rebuild, esk_error *err);
+
+/* ---- index_rows.c: rows of indexed streams, from the files to the catalogue ---- */
+
+/* Puts rows of a stream that its table lacks, below `stop`, from the files that the catalogue knows; each
+ * batch is a transaction. */
+esk_status esk_index_fill(const esk_index_target *target, int64_t run_id, uint32_t stream,
+	const char *stream_name, const esk_column *columns, const esk_index_spec *spec, uint64_t stop,
+	esk_error *err);
 /* After opening a store: recovers runs that nobody records, and puts files that the catalogue does not know.
  */
 esk_status esk_store_reconcile(esk_store *store, esk_error *err);

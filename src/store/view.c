@@ -258,7 +258,6 @@ static esk_status read_root(esk_view *view, esk_error *err)
 		return status;
 	if (view->metadata != NULL && esk_metadata_check(view->metadata, NULL) != ESK_OK) {
 		free(view->metadata);
-		free(view->attributes);
 		view->metadata = NULL;
 	}
 	if (view->metadata == NULL)

@@ -22,7 +22,7 @@ def migrate(esker, *words, code=0):
 def check_run(esker, run, steps):
     """The file of a run holds exactly these steps, in this order."""
     with h5py.File(esker.directory / "data" / f"{run}.h5") as file:
-        assert len(file["rewards"]) == len(steps)
+        assert len(file["rewards"]) == file.attrs["total_steps"] == len(steps)
         np.testing.assert_array_equal(file["legacy_rowids"], [s["rowid"] for s in steps])
         np.testing.assert_array_equal(file["actions"], [s["action"] for s in steps])
         np.testing.assert_array_equal(file["rewards"], np.array([s["reward"] for s in steps], "f4"))
@@ -59,6 +59,19 @@ def test_frames_and_observations_of_full_size_come_out_as_they_went_in(esker, le
             assert file["worker_ids"][0] == b"w0" and file["legacy_episodes"][0].decode() == f"{run}-0"
             assert file.attrs["legacy_run_id"] == run and file.attrs["migrated_from"] == "old.sqlite"
     esker("verify", "data")
+
+
+def test_an_episode_that_never_ended_is_marked_once_its_worker_went_on(esker, legacy):
+    a = legacy.episode("game", "a", 4, small=True, ended=False)
+    b = legacy.episode("game", "b", 3, small=True, ended=False, worker_id="w1")
+    c = legacy.episode("game", "c", 5, small=True, ended=False)
+    legacy.add([*a, *b, *c])
+    migrate(esker)
+    with h5py.File(esker.directory / "data/game.h5") as file:
+        assert list(file["episodes/ids"]) == [0] and file["episodes/outcome"][0] == b"unfinished"
+        assert file.attrs["total_episodes"] == 1
+    episodes = json.loads(esker.text("episodes", "data", "game", "--json"))
+    assert [(e["outcome"], e["length"]) for e in episodes] == [("unfinished", n) for n in (4, 3, 5)]
 
 
 def test_refs_in_the_database_lead_to_the_arrays(esker, legacy):
@@ -325,7 +338,9 @@ def test_killed_at_any_moment_it_goes_on_without_loss_or_doubles(esker, legacy):
         ids = file["episode_ids"][:]
         assert list(ids) == [n for n in range(6) for _ in range(25)]
         np.testing.assert_array_equal(file["step_ids"], [*range(25)] * 6)
-        assert sorted(file["episodes/ids"]) == [0, 1, 2, 4, 5]
+        assert sorted(file["episodes/ids"]) == [0, 1, 2, 3, 4, 5]
+        outcomes = dict(zip(file["episodes/ids"], file["episodes/outcome"], strict=True))
+        assert outcomes[3] == b"unfinished" and outcomes[5] == b"terminated"
         assert set(file["episodes/lengths"]) == {25}
     migrate(esker, "--drop-blobs")
     assert legacy.query("SELECT count(observation), count(frame_ref) FROM steps") == [(0, 150)]
@@ -467,7 +482,12 @@ def test_steps_without_episode_ids_are_told_apart_by_ends_and_step_indices(esker
     check_run(esker, "game", legacy.steps["game"])
     with h5py.File(esker.directory / "data/game.h5") as file:
         assert list(file["episode_ids"]) == [0] * 4 + [1] * 3 + [2] * 5
-        assert list(file["episodes/ids"]) == [0, 2]
+        assert list(file["episodes/ids"]) == [0, 1, 2]
+        assert [text.decode() for text in file["episodes/outcome"]] == [
+            "terminated",
+            "unfinished",
+            "terminated",
+        ]
 
 
 def test_a_database_with_a_write_ahead_log_shrinks_too(esker, legacy):

@@ -139,6 +139,7 @@ static inline uint64_t check_store(rig *g)
 		if (esk_reader_dataset_count(reader) > 0) {
 			rows = recording_rows(reader, "/");
 			recording_check_rows(reader, "/", 0, rows, SALT);
+			recording_check_index(store, "run", rows, SALT);
 		}
 		esk_reader_close(reader);
 	} else if (status != ESK_ENOTFOUND) {

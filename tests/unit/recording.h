@@ -14,6 +14,9 @@
 #define RECORDING_COLUMNS \
 	"frame:u8[64,64] id:i64 acc:f32[3]? note:str tag:str8 label:str[2]? mask:bool big:u8[80,60]?"
 #define RECORDING_BIG_BYTES 4800
+#define RECORDING_INDEX                                                                         \
+	"replay_steps(episode = id, step = mask, action = tag, reward = id, has_frame = big?, " \
+	"has_observation = acc?, worker = note)"
 
 static inline uint64_t mix(uint64_t value)
 {
@@ -75,8 +78,9 @@ static inline void recording_cells(const recording_row *row, const void *cells[8
 	cells[7] = row->big_valid ? row->big : NULL;
 }
 
-static inline esk_status recording_stream(
-	esk_run *run, const char *name, esk_stream **ret_stream, esk_error *err)
+/* `options` may be NULL. */
+static inline esk_status recording_stream_with(esk_run *run, const char *name,
+	const esk_stream_options *options, esk_stream **ret_stream, esk_error *err)
 {
 	esk_column *columns;
 	size_t count;
@@ -85,9 +89,63 @@ static inline esk_status recording_stream(
 		columns[c].chunk_rows = 16;
 	columns[0].chunk_rows = 4;
 	columns[7].chunk_rows = 3;
-	esk_status status = esk_run_stream(run, name, columns, count, ret_stream, err);
+	esk_status status = esk_run_stream_with(run, name, columns, count, options, ret_stream, err);
 	esk_columns_free(columns);
 	return status;
+}
+
+static inline esk_status recording_stream(
+	esk_run *run, const char *name, esk_stream **ret_stream, esk_error *err)
+{
+	esk_stream_options options = ESK_STREAM_OPTIONS_INIT;
+	options.index = RECORDING_INDEX;
+	options.rows_attribute = "total_rows";
+	return recording_stream_with(run, name, &options, ret_stream, err);
+}
+
+static inline void recording_check_indexed_row(const esk_query *query, uint64_t i, uint64_t salt)
+{
+	recording_row *want = malloc(sizeof *want);
+	recording_fill(want, i, salt);
+	esk_value tag = esk_query_value(query, 3), note = esk_query_value(query, 7);
+	if (esk_query_value(query, 0).integer != (int64_t)i ||
+		esk_query_value(query, 1).integer != want->id ||
+		esk_query_value(query, 2).integer != want->mask || tag.kind != ESK_TEXT ||
+		strncmp(tag.data, want->tag, 8) != 0 || esk_query_value(query, 4).real != (double)want->id ||
+		esk_query_value(query, 5).integer != want->big_valid ||
+		esk_query_value(query, 6).integer != want->acc_valid || note.kind != ESK_TEXT ||
+		note.size != want->note.size || memcmp(note.data, want->note.data, note.size) != 0)
+		fail_msg("row %llu of the index is not what was recorded: row %lld, id %lld, note \"%s\"",
+			(unsigned long long)i, (long long)esk_query_value(query, 0).integer,
+			(long long)esk_query_value(query, 1).integer, note.data);
+	free(want);
+}
+
+/* The catalogue's table has exactly the rows [0, rows) of the run, as they were recorded. */
+static inline void recording_check_index(esk_store *store, const char *run, uint64_t rows, uint64_t salt)
+{
+	esk_error err = {0};
+	esk_query *query;
+	esk_value name = {.kind = ESK_TEXT, .data = run, .size = strlen(run)};
+	uint64_t i = 0;
+	bool more;
+	assert_ok(esk_query_open(store,
+			  "SELECT s.row, episode, step, action, reward, has_frame, has_observation, worker "
+			  "FROM "
+			  "replay_steps s JOIN runs ON id = run_id WHERE name = ?1 ORDER BY s.row",
+			  &query, &err),
+		&err);
+	assert_ok(esk_query_bind(query, 1, &name, &err), &err);
+	for (;; i++) {
+		assert_ok(esk_query_step(query, &more, &err), &err);
+		if (!more)
+			break;
+		recording_check_indexed_row(query, i, salt);
+	}
+	esk_query_close(query);
+	if (i != rows)
+		fail_msg("the index has %llu rows of \"%s\", %llu are in the files", (unsigned long long)i,
+			run, (unsigned long long)rows);
 }
 
 static inline esk_status recording_append(

@@ -66,7 +66,7 @@ static void record_checked(place *p, const char *name, uint64_t segment_bytes)
 	esk_stream *stream;
 	options.segment_bytes = segment_bytes;
 	esk_run *run = place_run(p, name, &options);
-	assert_ok(recording_stream(run, "/", &stream, &err), &err);
+	assert_ok(recording_stream_with(run, "/", NULL, &stream, &err), &err);
 	for (uint64_t i = 0; i < ROWS; i++) {
 		assert_ok(recording_append(stream, i, SALT, NULL, &err), &err);
 		if (i % 10 == 9)
@@ -184,7 +184,7 @@ static void damaged_chunks_are_found_and_repaired_around(void **state)
 	esk_stream *stream;
 	options.append = true;
 	esk_run *run = place_run(&p, "run", &options);
-	assert_ok(recording_stream(run, "/", &stream, &err), &err);
+	assert_ok(recording_stream_with(run, "/", NULL, &stream, &err), &err);
 	assert_ok(recording_append(stream, ROWS, SALT, &row, &err), &err);
 	assert_int_equal(row, ROWS);
 	place_run_close(run);

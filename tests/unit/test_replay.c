@@ -433,6 +433,44 @@ static void sessions_follow_one_another(void **state)
 	model_clear(&m);
 }
 
+static void an_episode_that_was_left_goes_on_in_a_later_session(void **state)
+{
+	replay_place *place = *state;
+	esk_replay_options options = small_options();
+	esk_error err;
+	esk_replay_writer *writer = open_writer(place, "run", &options);
+	for (int64_t i = 0; i < 6; i++) /* an episode of 4 steps, and the beginning of another */
+		put_step(writer, 0, i, i == 3);
+	esk_replay_writer_leave(writer, 0);
+	close_writer(writer);
+	esk_replay_reader *reader = open_reader(place, "run");
+	esk_replay_episode ended = get_episode(reader, 0), left = get_episode(reader, 1), none = left;
+	assert_true(left.length == 2 && left.ended_ns == 0 && left.outcome == ESK_REPLAY_UNFINISHED);
+	assert_int_equal(esk_dataset_rows(get_dataset(reader, "episodes/ids")), 1);
+	esk_replay_reader_close(reader);
+
+	options.run.append = true;
+	none.id = 2;
+	writer = open_writer(place, "run", &options);
+	assert_int_equal(esk_replay_writer_resume(writer, 0, &ended, &err), ESK_EINVAL);
+	assert_non_null(strstr(err.message, "has ended"));
+	assert_int_equal(esk_replay_writer_resume(writer, 0, &none, &err), ESK_ERANGE);
+	assert_int_equal(esk_replay_writer_resume(writer, 99, &left, &err), ESK_ERANGE);
+	esk_replay_writer_seed(writer, 0, 77);
+	assert_ok(esk_replay_writer_resume(writer, 0, &left, &err), &err);
+	put_step(writer, 0, 6, true);
+	put_step(writer, 0, 7, true);
+	close_writer(writer);
+	reader = open_reader(place, "run");
+	esk_replay_episode whole = get_episode(reader, 1), next = get_episode(reader, 2);
+	assert_true(whole.start == 4 && whole.length == 3 && whole.contiguous);
+	assert_true(whole.has_seed && whole.seed == 77 && whole.outcome == ESK_REPLAY_TERMINATED);
+	assert_true(whole.total_reward == expected_reward(4, 3));
+	assert_true(next.start == 7 && next.length == 1 && !next.has_seed);
+	assert_int_equal(esk_replay_reader_episodes(reader), 3);
+	esk_replay_reader_close(reader);
+}
+
 static void a_million_small_steps(void **state)
 {
 	replay_place *place = *state;
@@ -657,6 +695,7 @@ int main(int argc, char **argv)
 		TEST(acknowledged_steps_survive_kill),
 		TEST(a_reader_follows_another_process),
 		TEST(sessions_follow_one_another),
+		TEST(an_episode_that_was_left_goes_on_in_a_later_session),
 		TEST(a_million_small_steps),
 		TEST(steps_lost_by_a_lossy_ring_are_not_counted),
 		TEST(bad_options_are_refused_and_make_nothing),

@@ -170,6 +170,11 @@ class TelemetrySink:
         taken = f"{self._steps} steps of {len(self._runs)} runs"
         return f"<esker.replay.TelemetrySink {self._store.path!r}: {taken}>"
 
+    @property
+    def store(self) -> Store:
+        """The store that it records into: for SQL, and for readers."""
+        return self._store
+
     # ---- submitting ----------------------------------------------------------------------------------------
 
     def submit_step(self, record: Any) -> StepRefs:
