@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 
 #define SALT 7
 
@@ -31,6 +32,7 @@ typedef struct rig {
 	uint64_t appended;  /* rows that append acknowledged */
 	uint64_t committed; /* rows that a commit acknowledged */
 	uint64_t failures;  /* calls that met the fault */
+	uint64_t store_id;  /* of the store that was opened last: its rings have it in their names */
 } rig;
 
 static uint64_t reboots; /* power cuts so far */
@@ -69,12 +71,22 @@ static inline void ring_path(const rig *g, char path[300])
 	path[size > 0 ? size : 0] = '\0';
 }
 
+/* A real power cut takes /dev/shm along; a feigned one may even bring an unlinked ring back. */
+static inline void drop_rings(const rig *g)
+{
+	char pattern[64];
+	glob_t found;
+	snprintf(pattern, sizeof pattern, "/dev/shm/esker-%016llx-*", (unsigned long long)g->store_id);
+	if (glob(pattern, GLOB_NOSORT, NULL, &found) != 0)
+		return;
+	for (size_t i = 0; i < found.gl_pathc; i++)
+		unlink(found.gl_pathv[i]);
+	globfree(&found);
+}
+
 static inline void rig_end(rig *g)
 {
-	char ring[300];
-	ring_path(g, ring);
-	if (ring[0] != '\0')
-		unlink(ring);
+	drop_rings(g);
 	esk_fault_vfs_remove();
 	esk_fault_free(g->fault);
 	nftw(g->directory, test_dir_drop, 16, FTW_DEPTH | FTW_PHYS);
@@ -96,7 +108,12 @@ static inline esk_status open_store(rig *g, esk_store **ret_store, esk_error *er
 	esk_store_options options = ESK_STORE_OPTIONS_INIT;
 	options.codec_threads = 1;
 	options.log = recording_log;
-	return esk_store_open_in(&g->environment, g->store, &options, ret_store, err);
+	esk_status status = esk_store_open_in(&g->environment, g->store, &options, ret_store, err);
+	if (status == ESK_OK && esk_store_id(*ret_store) != g->store_id) { /* made anew */
+		drop_rings(g);
+		g->store_id = esk_store_id(*ret_store);
+	}
+	return status;
 }
 
 static inline bool is_store(const rig *g)
