@@ -3,7 +3,7 @@
  *   <store>/esker.db             catalogue
  *   <store>/<run>.h5             live or last segment of a run
  *   <store>/<run>_<stamp>.h5     sealed segments
- *   <store>/spool/               locks, links to rings, segments in the making
+ *   <store>/spool/               locks, links to rings, segments and repaired files in the making
  *
  * May include: everything below src/check. The public handles esk_store, esk_run, esk_reader and esk_dataset
  * live here. */
@@ -42,6 +42,18 @@ void esk_store_catalog_path(const char *store_path, char ret_path[ESK_PATH_BYTES
 /* A path in the store; false if it is too long. */
 bool esk_store_file_path(const char *store_path, const char *file, char ret_path[ESK_PATH_BYTES]);
 
+/* What a repair of `run` has in spool/ until it is done: the new file (with a journal while it is written);
+ * where the file system knows no links, the copy of the old one; and, from before the new file takes its
+ * name, a mark that the catalogue has to be told. */
+#define ESK_SPOOL_REPAIR ".repair"
+#define ESK_SPOOL_DAMAGED ".damaged"
+#define ESK_SPOOL_REPAIRED ".repaired"
+/* False if the path is too long. */
+bool esk_store_spool_path(
+	const char *store_path, const char *run, const char *suffix, char ret_path[ESK_PATH_BYTES]);
+/* Removes what a repair that died left there, but for the mark. The caller holds the run's lock. */
+esk_status esk_store_clean_spool(const esk_os *os, const char *store_path, const char *run, esk_error *err);
+
 /* ---- index.c: files -> catalogue ---- */
 
 /* One HDF5 file of the directory. */
@@ -66,6 +78,11 @@ esk_status esk_index_scan(const esk_os *os, const char *directory, const char *r
 void esk_index_free(esk_index_file *files, size_t count);
 /* Replaces what the catalogue says of the run whose files these are (all of one run), in one transaction. */
 esk_status esk_index_put(esk_catalog *catalog, const esk_index_file *files, size_t count, esk_error *err);
+/* Reads the run's files and replaces what the catalogue says of it; takes the mark away. Where a file cannot
+ * be read at present (which is not damage) nothing changes, and *ret_told is false. The caller holds the
+ * run's lock. */
+esk_status esk_index_run(esk_catalog *catalog, const esk_os *os, const char *store_path, const char *run,
+	const esk_logger *logger, bool *ret_told, esk_error *err);
 /* After opening a store: recovers runs that nobody records, and puts files that the catalogue does not know.
  */
 esk_status esk_store_reconcile(esk_store *store, esk_error *err);
