@@ -52,7 +52,9 @@ ESK_API esk_status esk_store_verify(
 
 /* Salvages damaged files: copies every readable chunk into a new file, goes on past each bad chunk and
  * records it as a gap, verifies the new file, and only then replaces the old one, which is kept beside it as
- * <file>.damaged. Files without damage are left alone. */
+ * <file>.damaged. Files without damage are left alone, and so are runs that somebody records. The name has a
+ * file at every moment; what a repair that was killed left is finished or removed by the next one, and when
+ * the store is opened for writing. */
 ESK_API esk_status esk_store_repair(
 	esk_store *store, const esk_check_options *options, esk_check_report *ret_report, esk_error *err);
 

@@ -126,8 +126,9 @@ static herr_t make_filters_optional(hid_t properties)
 	return count < 0 ? -1 : 0;
 }
 
-/* Makes `path` in `to` as `from` is: type, extent, creation properties, attributes; no data. */
-static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
+/* Makes `path` in `to` as `from` is: type, extent, creation properties, attributes; no data. Attributes that
+ * cannot be copied are no failure: ret_attributes->code tells. */
+static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *ret_attributes, esk_error *err)
 {
 	hid_t type = H5Dget_type(from->id), space = H5Dget_space(from->id),
 	      properties = H5Dget_create_plist(from->id);
@@ -135,8 +136,11 @@ static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
 	hid_t id = type >= 0 && space >= 0 && properties >= 0 && make_filters_optional(properties) >= 0
 			   ? H5Dcreate2(to->id, from->info.path, type, space, link, properties, H5P_DEFAULT)
 			   : H5I_INVALID_HID;
-	esk_status status = id >= 0 ? copy_attributes(from->id, id, from->info.path, err)
-				    : esk_h5_fail(err, ESK_EIO, "cannot make \"%s\"", from->info.path);
+	esk_status status = ESK_OK;
+	if (id < 0)
+		status = esk_h5_fail(err, ESK_EIO, "cannot make \"%s\"", from->info.path);
+	else
+		copy_attributes(from->id, id, from->info.path, ret_attributes);
 	if (id >= 0)
 		H5Dclose(id);
 	if (link >= 0)
@@ -171,19 +175,33 @@ static void chunk_offset(const esk_h5_info *info, uint64_t chunk, hsize_t offset
 	offset[0] = chunk * info->chunk_shape[0];
 }
 
-static esk_status copy_chunk(esk_h5_dataset *from, esk_h5_dataset *to, uint64_t chunk, esk_error *err)
+/* A stored chunk as it is; *ret_data NULL where there is none. */
+static esk_status read_chunk(esk_h5_dataset *from, uint64_t chunk, void **ret_data, size_t *ret_size,
+	uint32_t *ret_mask, esk_error *err)
 {
-	void *data = NULL;
+	uint64_t address, stored;
+	*ret_data = NULL;
+	esk_status status = esk_h5_locate_chunk(from, chunk, &address, &stored, ret_mask, err);
+	return status == ESK_OK && stored > 0
+		       ? esk_h5_read_raw_chunk(from, chunk, ret_data, ret_size, ret_mask, err)
+		       : status;
+}
+
+static esk_status copy_chunk(esk_h5_dataset *from, esk_h5_dataset *to, uint64_t chunk,
+	const esk_h5_copying *copying, esk_error *err)
+{
+	void *data;
 	size_t size = 0;
 	uint32_t mask = 0;
 	hsize_t offset[ESK_MAX_RANK + 1];
-	uint64_t address, stored;
-	esk_status status = esk_h5_locate_chunk(from, chunk, &address, &stored, &mask, err);
-	if (status != ESK_OK || stored == 0)
-		return status;
-	status = esk_h5_read_raw_chunk(from, chunk, &data, &size, &mask, err);
+	esk_error why = {0};
+	esk_status status = read_chunk(from, chunk, &data, &size, &mask, &why);
+	if (status == ESK_EBUSY || status == ESK_ENOMEM)
+		return esk_fail(err, status, "%s", why.message);
 	if (status != ESK_OK)
-		return status;
+		copying->lost(copying->arg, chunk, &why);
+	if (status != ESK_OK || data == NULL)
+		return ESK_OK;
 	chunk_offset(&from->info, chunk, offset);
 	esk_h5_lock();
 	if (H5Dwrite_chunk(to->id, H5P_DEFAULT, mask, offset, size, data) < 0)
@@ -195,7 +213,7 @@ static esk_status copy_chunk(esk_h5_dataset *from, esk_h5_dataset *to, uint64_t 
 }
 
 esk_status esk_h5_copy_dataset(
-	esk_h5_dataset *from, esk_h5 *to, bool (*keep)(void *arg, uint64_t chunk), void *arg, esk_error *err)
+	esk_h5_dataset *from, esk_h5 *to, const esk_h5_copying *copying, esk_error *err)
 {
 	bool by_chunk = from->info.chunked && from->info.raw_readable;
 	esk_status status = esk_h5_begin_change(to, err);
@@ -203,15 +221,18 @@ esk_status esk_h5_copy_dataset(
 		status = esk_h5_enter(from->file, err);
 	if (status != ESK_OK)
 		return status;
-	status = by_chunk ? create_like(from, to, err) : copy_whole(from, to, err);
+	esk_error attributes = {0};
+	status = by_chunk ? create_like(from, to, &attributes, err) : copy_whole(from, to, err);
 	status = esk_h5_leave(from->file, status, err);
 	if (status != ESK_OK || !by_chunk)
 		return status;
+	if (attributes.code != ESK_OK)
+		copying->lost(copying->arg, ESK_H5_ATTRIBUTES, &attributes);
 	esk_h5_dataset *copy;
 	status = esk_h5_dataset_open(to, from->info.path, &copy, err);
 	uint64_t count = esk_h5_chunk_count(from);
 	for (uint64_t chunk = 0; chunk < count && status == ESK_OK; chunk++)
-		if (keep(arg, chunk))
-			status = copy_chunk(from, copy, chunk, err);
+		if (copying->keep(copying->arg, chunk))
+			status = copy_chunk(from, copy, chunk, copying, err);
 	return status;
 }

@@ -95,6 +95,8 @@ typedef esk_status (*esk_h5_scalar_fn)(
 esk_status esk_h5_each_scalar(
 	esk_h5 *file, const char *object, esk_h5_scalar_fn visit, void *arg, esk_error *err);
 bool esk_h5_exists(esk_h5 *file, const char *object);
+/* The same where it matters that a read which failed does not say that there is nothing. */
+esk_status esk_h5_find(esk_h5 *file, const char *object, bool *ret_exists, esk_error *err);
 /* Makes a group and those above it; one that exists is success. */
 esk_status esk_h5_make_group(esk_h5 *file, const char *path, esk_error *err);
 /* Unlinks a group or dataset. */
@@ -185,10 +187,19 @@ esk_status esk_h5_read_raw_chunk(esk_h5_dataset *dataset, uint64_t chunk, void *
 
 /* Makes every group of `from` in `to`, with attributes; the root's too. */
 esk_status esk_h5_copy_groups(esk_h5 *from, esk_h5 *to, esk_error *err);
+#define ESK_H5_ATTRIBUTES UINT64_MAX
+typedef struct esk_h5_copying {
+	bool (*keep)(void *arg, uint64_t chunk);
+	/* A chunk (or ESK_H5_ATTRIBUTES) that could not be read after all; copying goes on. */
+	void (*lost)(void *arg, uint64_t chunk, const esk_error *why);
+	void *arg;
+} esk_h5_copying;
+
 /* Makes `from` in `to`, with attributes. Chunks are copied as stored where `keep` says so; the others read as
- * missing (fill value). What has no raw chunks is copied whole. */
+ * missing (fill value). What has no raw chunks is copied whole. A failure says that `to` is not to be used,
+ * or that there is no such dataset in it: nothing of `from` is in it then. */
 esk_status esk_h5_copy_dataset(
-	esk_h5_dataset *from, esk_h5 *to, bool (*keep)(void *arg, uint64_t chunk), void *arg, esk_error *err);
+	esk_h5_dataset *from, esk_h5 *to, const esk_h5_copying *copying, esk_error *err);
 
 /* "1.10.8", and where plugins are looked for. Static storage. */
 const char *esk_h5_version(void);

@@ -77,6 +77,24 @@ bool esk_h5_exists(esk_h5 *file, const char *object)
 	return exists;
 }
 
+esk_status esk_h5_find(esk_h5 *file, const char *object, bool *ret_exists, esk_error *err)
+{
+	char path[ESK_H5_PATH_BYTES];
+	esk_status status = esk_h5_path_check(object, false, path, err);
+
+	if (status == ESK_OK)
+		status = esk_h5_enter(file, err);
+	if (status != ESK_OK)
+		return status;
+	bool exists = esk_h5_path_exists(file, path);
+	if (!exists && esk_h5_driver_error())
+		status = esk_h5_fail(err, ESK_EIO, "%s: cannot look for '/%s'", file->path, path);
+	status = esk_h5_leave(file, status, err);
+	if (status == ESK_OK)
+		*ret_exists = exists;
+	return status;
+}
+
 static bool is_ascii(const char *text)
 {
 	while (*text != '\0' && (unsigned char)*text < 0x80)

@@ -102,8 +102,7 @@ static esk_status read_column(esk_h5 *file, const esk_segment_stream *stream, co
 	ret_column->chunk_rows = info->chunked ? info->chunk_shape[0] : 0;
 	*rows = esk_min_u64(*rows, info->rows);
 	esk_segment_column_path(stream->name, name, true, path, sizeof path);
-	ret_column->nullable = esk_h5_exists(file, path);
-	return ESK_OK;
+	return esk_h5_find(file, path, &ret_column->nullable, err);
 }
 
 /* *ret_text stays NULL where there is no such attribute. */

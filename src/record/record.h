@@ -134,6 +134,18 @@ const char *esk_recorder_file(const esk_recorder *recorder);
 #define ESK_FILE_NAME_BYTES (ESK_MAX_NAME + 48)
 #define ESK_PATH_BYTES 4096
 
+/* A run's lock (L1), for what works on its files without recording. */
+typedef struct esk_run_hold {
+	const esk_os *os;
+	int fd;
+	char path[ESK_PATH_BYTES];
+} esk_run_hold;
+
+/* ESK_EBUSY while somebody records or repairs the run. */
+esk_status esk_run_hold_take(
+	const esk_os *os, const char *directory, const char *run, esk_run_hold *ret_hold, esk_error *err);
+void esk_run_hold_drop(esk_run_hold *hold);
+
 typedef struct esk_segment_head {
 	uint64_t format;
 	uint64_t store_id;

@@ -73,29 +73,31 @@ static void delist(esk_recorder *r)
 
 /* ---- the lock (L1) ---- */
 
-static esk_status take_lock(esk_recorder *r, esk_error *err)
+static esk_status lock_file(const esk_os *os, const char *path, const char *run, int *ret_fd, esk_error *err)
 {
 	for (;;) {
 		int fd;
-		esk_status status = esk_os_open(r->os, r->lock_path, O_RDWR | O_CREAT, 0600, &fd, err);
+		esk_status status = esk_os_open(os, path, O_RDWR | O_CREAT, 0600, &fd, err);
 		if (status != ESK_OK)
 			return status;
-		int locked = r->os->lock(r->os, fd);
+		int locked = os->lock(os, fd);
 		if (locked < 0) {
-			r->os->close(r->os, fd);
+			os->close(os, fd);
 			if (locked == -EWOULDBLOCK)
 				return esk_fail(err, ESK_EBUSY,
-					"run \"%s\" is being recorded by another handle or process", r->name);
-			return esk_fail_errno(err, -locked, "cannot lock %s", r->lock_path);
+					"run \"%s\" is being recorded or repaired by another handle or "
+					"process",
+					run);
+			return esk_fail_errno(err, -locked, "cannot lock %s", path);
 		}
 		/* A closing recorder may have removed the file between our open and our lock: then nobody
 		 * else sees our lock. */
 		struct stat ours, there;
-		if (fstat(fd, &ours) == 0 && stat(r->lock_path, &there) == 0 && ours.st_ino == there.st_ino) {
-			r->lock_fd = fd;
+		if (fstat(fd, &ours) == 0 && stat(path, &there) == 0 && ours.st_ino == there.st_ino) {
+			*ret_fd = fd;
 			return ESK_OK;
 		}
-		r->os->close(r->os, fd);
+		os->close(os, fd);
 	}
 }
 
@@ -107,6 +109,25 @@ static void drop_lock(esk_recorder *r)
 	delist(r);
 	r->os->close(r->os, r->lock_fd);
 	r->lock_fd = -1;
+}
+
+esk_status esk_run_hold_take(
+	const esk_os *os, const char *directory, const char *run, esk_run_hold *ret_hold, esk_error *err)
+{
+	esk_run_hold hold = {.os = os};
+	if (snprintf(hold.path, sizeof hold.path, "%s/spool/%s.lock", directory, run) >=
+		(int)sizeof hold.path)
+		return esk_fail(err, ESK_EINVAL, "path too long: %s", directory);
+	esk_status status = lock_file(os, hold.path, run, &hold.fd, err);
+	if (status == ESK_OK)
+		*ret_hold = hold;
+	return status;
+}
+
+void esk_run_hold_drop(esk_run_hold *hold)
+{
+	esk_os_unlink(hold->os, hold->path, NULL);
+	hold->os->close(hold->os, hold->fd);
 }
 
 /* ---- the ring (L2) ---- */
@@ -339,7 +360,7 @@ static esk_status make(const esk_recorder_options *options, esk_recorder **ret_r
 		free(r);
 		return esk_fail(err, ESK_EINVAL, "path too long: %s", options->directory);
 	}
-	status = take_lock(r, err);
+	status = lock_file(r->os, r->lock_path, r->name, &r->lock_fd, err);
 	if (status != ESK_OK) {
 		destroy(r);
 		return status;

@@ -35,11 +35,9 @@ static bool is_h5_name(const char *name)
 static esk_status read_gaps(esk_h5 *h5, esk_pool *pool, esk_index_file *file, esk_error *err)
 {
 	esk_h5_dataset *dataset;
-	if (!esk_h5_exists(h5, ESK_GAPS_PATH))
-		return ESK_OK;
 	esk_status status = esk_h5_dataset_open(h5, ESK_GAPS_PATH, &dataset, err);
 	if (status != ESK_OK)
-		return status;
+		return status == ESK_ENOTFOUND ? ESK_OK : status;
 	const esk_h5_info *info = esk_h5_dataset_info(dataset);
 	if (info->column.dtype.kind != ESK_U64 || esk_column_cell_bytes(&info->column) != sizeof(esk_gap))
 		return esk_fail(
@@ -389,6 +387,50 @@ esk_status esk_index_put(const esk_index_target *target, const esk_index_file *f
 	return status;
 }
 
+/* ---- what a repair leaves ---- */
+
+bool esk_store_spool_path(
+	const char *store_path, const char *run, const char *suffix, char ret_path[ESK_PATH_BYTES])
+{
+	return snprintf(ret_path, ESK_PATH_BYTES, "%s/spool/%s%s", store_path, run, suffix) < ESK_PATH_BYTES;
+}
+
+static const char *const leftovers[] = {ESK_SPOOL_REPAIR, ESK_SPOOL_REPAIR "-journal", ESK_SPOOL_DAMAGED};
+
+esk_status esk_store_clean_spool(const esk_os *os, const char *store_path, const char *run, esk_error *err)
+{
+	char path[ESK_PATH_BYTES];
+	esk_status status = ESK_OK;
+	for (size_t i = 0; i < sizeof leftovers / sizeof *leftovers && status == ESK_OK; i++)
+		if (esk_store_spool_path(store_path, run, leftovers[i], path) && esk_os_exists(path))
+			status = esk_os_unlink(os, path, err);
+	return status;
+}
+
+/* False while somebody records or repairs the run. */
+static bool clean_up(esk_store *store, const char *run)
+{
+	const esk_os *os = store->environment.os;
+	char path[ESK_PATH_BYTES];
+	esk_run_hold hold;
+	esk_error why = {0};
+	bool any = false;
+	for (size_t i = 0; i < sizeof leftovers / sizeof *leftovers; i++)
+		any = any ||
+		      (esk_store_spool_path(store->path, run, leftovers[i], path) && esk_os_exists(path));
+	if (!any)
+		return true;
+	esk_status status = esk_run_hold_take(os, store->path, run, &hold, &why);
+	if (status == ESK_OK) {
+		status = esk_store_clean_spool(os, store->path, run, &why);
+		esk_run_hold_drop(&hold);
+	}
+	if (status != ESK_OK && status != ESK_EBUSY)
+		esk_log(&store->logger, ESK_LOG_WARNING, "what a repair of run \"%s\" left stays: %s", run,
+			why.message);
+	return status != ESK_EBUSY;
+}
+
 /* ---- reconciling an opened store ---- */
 
 typedef struct known_runs {
@@ -498,9 +540,51 @@ static bool has_esker_file(const esk_index_file *files, size_t count)
 	return false;
 }
 
+/* What may be gone the next time: a failing disk, no memory, a permission. Nothing follows from it. */
+static bool is_passing(esk_status status)
+{
+	return status == ESK_EIO || status == ESK_ENOSPC || status == ESK_ENOMEM || status == ESK_EACCES ||
+	       status == ESK_EBUSY;
+}
+
+static esk_status put_or_delete(const esk_index_target *target, const char *run, const esk_index_file *files,
+	size_t count, bool rebuild, esk_error *err)
+{
+	if (count > 0)
+		return esk_index_put(target, files, count, rebuild, err);
+	esk_status status = esk_catalog_delete_run(target->catalog, run, err);
+	return status == ESK_ENOTFOUND ? ESK_OK : status;
+}
+
+esk_status esk_index_run(const esk_index_target *target, const char *run, bool *ret_told, esk_error *err)
+{
+	esk_index_file *files;
+	size_t count;
+	char mark[ESK_PATH_BYTES];
+	bool told = true;
+	bool repaired =
+		esk_store_spool_path(target->directory, run, ESK_SPOOL_REPAIRED, mark) && esk_os_exists(mark);
+	esk_status status = esk_index_scan(target->os, target->directory, run, &files, &count, err);
+	if (status != ESK_OK)
+		return status;
+	for (size_t i = 0; i < count; i++) {
+		if (files[i].status != ESK_OK)
+			esk_log(target->logger, ESK_LOG_ERROR, "%s cannot be read: %s", files[i].name,
+				files[i].error.message);
+		told = told && !is_passing(files[i].status);
+	}
+	if (told)
+		status = put_or_delete(target, run, files, count, repaired, err);
+	esk_index_free(files, count);
+	if (told && status == ESK_OK && repaired)
+		status = esk_os_unlink(target->os, mark, err);
+	if (status == ESK_OK)
+		*ret_told = told;
+	return status;
+}
+
 /* Damage in one run's files must not keep the others from being opened. */
-static esk_status put_settled(
-	esk_store *store, const char *run, const esk_index_file *files, size_t count, esk_error *err)
+static esk_status put_settled(esk_store *store, const char *run, esk_error *err)
 {
 	esk_index_target target = {.os = store->environment.os,
 		.pool = store->pool,
@@ -508,7 +592,8 @@ static esk_status put_settled(
 		.directory = store->path,
 		.catalog = store->catalog};
 	esk_error why = {0};
-	esk_status status = esk_index_put(&target, files, count, false, &why);
+	bool told;
+	esk_status status = esk_index_run(&target, run, &told, &why);
 	if (status == ESK_ECORRUPT || status == ESK_ENOTFOUND || status == ESK_EUNSUPPORTED) {
 		esk_log(&store->logger, ESK_LOG_ERROR,
 			"run \"%s\": not all of its rows are indexed: %s; `esker verify` shows what is wrong",
@@ -541,6 +626,8 @@ static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
 			why.message);
 		return ESK_OK;
 	}
+	if (!clean_up(store, run))
+		return ESK_OK;
 	esk_status status = esk_index_scan(store->environment.os, store->path, run, &files, &count, err);
 	if (status != ESK_OK)
 		return status;
@@ -559,18 +646,14 @@ static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
 		esk_log(&store->logger, ESK_LOG_INFO, "run \"%s\" was recovered", run);
 	}
 	esk_index_free(files, count);
-	status = esk_index_scan(store->environment.os, store->path, run, &files, &count, err);
+	esk_run_hold hold;
+	status = esk_run_hold_take(store->environment.os, store->path, run, &hold, err);
+	if (status == ESK_EBUSY) /* somebody was quicker, and tells the catalogue */
+		return ESK_OK;
 	if (status != ESK_OK)
 		return status;
-	if (count > 0)
-		status = put_settled(store, run, files, count, err);
-	else if ((status = esk_catalog_delete_run(store->catalog, run, err)) == ESK_ENOTFOUND)
-		status = ESK_OK;
-	for (size_t i = 0; status == ESK_OK && i < count; i++)
-		if (files[i].status != ESK_OK)
-			esk_log(&store->logger, ESK_LOG_ERROR, "%s cannot be read: %s", files[i].name,
-				files[i].error.message);
-	esk_index_free(files, count);
+	status = put_settled(store, run, err);
+	esk_run_hold_drop(&hold);
 	return status;
 }
 
@@ -581,8 +664,11 @@ esk_status esk_store_reconcile(esk_store *store, esk_error *err)
 	esk_status status = esk_catalog_visit_runs(store->catalog, visit_known, &k, err);
 	if (status == ESK_OK)
 		status = collect_files(&k, err);
-	if (status == ESK_OK && esk_store_file_path(store->path, "spool", spool))
-		status = collect_suspects(&k, spool, ".ring", false, err);
+	static const char *const in_spool[] = {".ring", ESK_SPOOL_REPAIRED, ESK_SPOOL_REPAIR,
+		ESK_SPOOL_REPAIR "-journal", ESK_SPOOL_DAMAGED};
+	bool fits = esk_store_file_path(store->path, "spool", spool);
+	for (size_t i = 0; fits && status == ESK_OK && i < sizeof in_spool / sizeof *in_spool; i++)
+		status = collect_suspects(&k, spool, in_spool[i], false, err);
 	if (status == ESK_OK)
 		status = collect_suspects(&k, store->path, ".h5-journal", false, err);
 	if (status == ESK_OK)

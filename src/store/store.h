@@ -3,7 +3,7 @@
  *   <store>/esker.db             catalogue
  *   <store>/<run>.h5             live or last segment of a run
  *   <store>/<run>_<stamp>.h5     sealed segments
- *   <store>/spool/               locks, links to rings, segments in the making
+ *   <store>/spool/               locks, links to rings, segments and repaired files in the making
  *
  * May include: everything below src/check. The public handles esk_store, esk_run, esk_reader and esk_dataset
  * live here. */
@@ -41,6 +41,18 @@ esk_status esk_store_check_made(const char *making, esk_error *err);
 void esk_store_catalog_path(const char *store_path, char ret_path[ESK_PATH_BYTES]);
 /* A path in the store; false if it is too long. */
 bool esk_store_file_path(const char *store_path, const char *file, char ret_path[ESK_PATH_BYTES]);
+
+/* What a repair of `run` has in spool/ until it is done: the new file (with a journal while it is written);
+ * where the file system knows no links, the copy of the old one; and, from before the new file takes its
+ * name, a mark that the catalogue has to be told. */
+#define ESK_SPOOL_REPAIR ".repair"
+#define ESK_SPOOL_DAMAGED ".damaged"
+#define ESK_SPOOL_REPAIRED ".repaired"
+/* False if the path is too long. */
+bool esk_store_spool_path(
+	const char *store_path, const char *run, const char *suffix, char ret_path[ESK_PATH_BYTES]);
+/* Removes what a repair that died left there, but for the mark. The caller holds the run's lock. */
+esk_status esk_store_clean_spool(const esk_os *os, const char *store_path, const char *run, esk_error *err);
 
 /* ---- index.c: files -> catalogue ---- */
 
@@ -80,6 +92,10 @@ typedef struct esk_index_target {
  * the store after a crash goes on. */
 esk_status esk_index_put(const esk_index_target *target, const esk_index_file *files, size_t count,
 	bool rebuild, esk_error *err);
+/* Reads the run's files and replaces what the catalogue says of it; takes repair's mark away. Where a file
+ * cannot be read at present (which is not damage) nothing changes, and *ret_told is false. The caller holds
+ * the run's lock. */
+esk_status esk_index_run(const esk_index_target *target, const char *run, bool *ret_told, esk_error *err);
 
 /* ---- index_rows.c: rows of indexed streams, from the files to the catalogue ---- */
 

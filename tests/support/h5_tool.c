@@ -226,9 +226,17 @@ static bool every(void *arg, uint64_t chunk)
 	return true;
 }
 
+static void never(void *arg, uint64_t chunk, const esk_error *why)
+{
+	(void)arg;
+	(void)chunk;
+	check(esk_fail(&err, why->code, "%s", why->message));
+}
+
 static esk_status copy_one(void *to, esk_h5_dataset *dataset, esk_error *error)
 {
-	return esk_h5_copy_dataset(dataset, to, every, NULL, error);
+	esk_h5_copying copying = {.keep = every, .lost = never};
+	return esk_h5_copy_dataset(dataset, to, &copying, error);
 }
 
 static void copy_all(const char *from_path, const char *to_path)
