@@ -517,3 +517,14 @@ def test_many_small_steps_take_little_time(esker, legacy):
         np.testing.assert_array_equal(file["observations"], np.arange(100_000) % 16)
         np.testing.assert_array_equal(file["episodes/lengths"], [50] * 2000)
         np.testing.assert_array_equal(file["episodes/total_reward"], [25.0] * 2000)
+
+
+def test_the_catalogue_finds_migrated_steps_by_the_refs_that_the_database_has(esker, legacy):
+    steps = legacy.episode("game", "a", 30, small=True)
+    steps[7]["render_payload"] = None
+    legacy.add(steps)
+    migrate(esker, "--drop-blobs")
+    sql = "SELECT frame_ref, obs_ref FROM steps WHERE run = 'game' AND reward > 2 ORDER BY row"
+    found = json.loads(esker.text("query", "data", sql, "--json"))
+    old = legacy.query("SELECT frame_ref, obs_ref FROM steps WHERE reward > 2 ORDER BY rowid")
+    assert [(row["frame_ref"], row["obs_ref"]) for row in found] == old and len(old) > 5
