@@ -145,6 +145,7 @@ static void outcomes_are_what_end_says_or_else_the_flags(void **state)
 		{false, false, false, 0, ESK_REPLAY_UNFINISHED}, /* open when the writer is closed */
 	};
 	size_t count = sizeof cases / sizeof *cases;
+	esk_replay_writer_seed(writer, 0, -5); /* of the first episode alone */
 	for (size_t i = 0; i < count; i++) {
 		put_step(writer, 0, (int64_t)(2 * i), false);
 		put_flagged(writer, 0, (int64_t)(2 * i + 1), cases[i].terminated, cases[i].truncated);
@@ -160,7 +161,8 @@ static void outcomes_are_what_end_says_or_else_the_flags(void **state)
 		esk_replay_episode episode = get_episode(reader, i);
 		assert_int_equal(episode.outcome, cases[i].outcome);
 		assert_int_equal(episode.length, 2);
-		assert_false(episode.has_seed);
+		assert_int_equal(episode.has_seed, i == 0);
+		assert_int_equal(episode.seed, i == 0 ? -5 : 0);
 	}
 	esk_replay_reader_close(reader);
 }

@@ -262,6 +262,60 @@ static void numbers_of_episodes_that_cannot_be_are_refused(void **state)
 	}
 }
 
+/* ---- where the steps are not where /episodes would have them ---- */
+
+/* A file of `count` steps, and of rows of /episodes that say {id, start, length}. */
+static void put_ids(
+	replay_place *place, const int64_t *ids, uint64_t count, const int64_t told[][3], uint64_t rows)
+{
+	int64_t steps[16], seen[16] = {0}, columns[3][16];
+	for (uint64_t i = 0; i < count; i++)
+		steps[i] = seen[ids[i]]++;
+	for (uint64_t i = 0; i < rows; i++)
+		for (int c = 0; c < 3; c++)
+			columns[c][i] = told[i][c];
+	esk_plain *file = make_file(place, "ids.h5");
+	put_steps(file, count, NULL, 0);
+	put(file, "episode_ids", "i64", ids, count);
+	put(file, "step_ids", "i64", steps, count);
+	put(file, "episodes/ids", "i64", columns[0], rows);
+	put(file, "episodes/starts", "i64", columns[1], rows);
+	put(file, "episodes/lengths", "i64", columns[2], rows);
+	close_file(file);
+}
+
+static void check_rows(esk_replay_reader *reader, uint64_t id, const uint64_t *expected, uint64_t count)
+{
+	esk_error err;
+	uint64_t rows[16];
+	assert_int_equal(get_episode(reader, id).length, count);
+	assert_ok(esk_replay_reader_episode_rows(reader, id, rows, &err), &err);
+	assert_memory_equal(rows, expected, count * sizeof *rows);
+}
+
+/* Rows of /episodes that seem to lie one behind the other, and steps that do not. */
+static void steps_say_whose_they_are_whatever_episodes_says(void **state)
+{
+	replay_place *place = *state;
+	static const int64_t interleaved[] = {0, 0, 1, 2, 0, 2, 2}, told[][3] = {{0, 0, 3}, {2, 3, 3}};
+	put_ids(place, interleaved, 7, told, 2);
+	esk_replay_reader *reader = open_good(place, "ids.h5");
+	assert_int_equal(esk_replay_reader_episodes(reader), 3);
+	check_rows(reader, 0, (const uint64_t[]){0, 1, 4}, 3);
+	check_rows(reader, 1, (const uint64_t[]){2}, 1);
+	check_rows(reader, 2, (const uint64_t[]){3, 5, 6}, 3);
+	esk_replay_reader_close(reader);
+
+	/* A lossy ring dropped three steps of the first episode; its row still says ten. */
+	static const int64_t lossy[] = {0, 0, 0, 0, 0, 0, 0, 1, 1, 1}, more[][3] = {{0, 0, 10}};
+	put_ids(place, lossy, 10, more, 1);
+	reader = open_good(place, "ids.h5");
+	assert_int_equal(esk_replay_reader_episodes(reader), 2);
+	check_rows(reader, 0, (const uint64_t[]){0, 1, 2, 3, 4, 5, 6}, 7);
+	check_rows(reader, 1, (const uint64_t[]){7, 8, 9}, 3);
+	esk_replay_reader_close(reader);
+}
+
 /* ---- at random ---- */
 
 static int64_t odd_number(model *random)
@@ -385,6 +439,7 @@ int main(int argc, char **argv)
 		TEST(numbers_are_read_whatever_their_dtype),
 		TEST(episodes_that_cannot_be_are_refused),
 		TEST(numbers_of_episodes_that_cannot_be_are_refused),
+		TEST(steps_say_whose_they_are_whatever_episodes_says),
 		TEST(odd_files_give_errors_or_hold_together),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
