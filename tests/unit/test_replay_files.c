@@ -50,14 +50,15 @@ static esk_replay_reader *open_good(replay_place *place, const char *name)
 }
 
 #define ROWS 150
+#define LONG_ROWS 305
 
 /* Rewards 0, 1, 2, …; done where a step is one of `ends`. */
 static void put_steps(esk_plain *file, uint64_t rows, const int *ends, size_t end_count)
 {
-	float rewards[ROWS];
-	int32_t actions[ROWS];
-	uint8_t dones[ROWS] = {0};
-	for (int i = 0; i < ROWS; i++) {
+	float rewards[LONG_ROWS];
+	int32_t actions[LONG_ROWS];
+	uint8_t dones[LONG_ROWS] = {0};
+	for (int i = 0; i < LONG_ROWS; i++) {
 		rewards[i] = (float)i;
 		actions[i] = i % 4;
 	}
@@ -268,7 +269,7 @@ static void numbers_of_episodes_that_cannot_be_are_refused(void **state)
 static void put_ids(
 	replay_place *place, const int64_t *ids, uint64_t count, const int64_t told[][3], uint64_t rows)
 {
-	int64_t steps[16], seen[16] = {0}, columns[3][16];
+	int64_t steps[LONG_ROWS], seen[16] = {0}, columns[3][16];
 	for (uint64_t i = 0; i < count; i++)
 		steps[i] = seen[ids[i]]++;
 	for (uint64_t i = 0; i < rows; i++)
@@ -313,6 +314,18 @@ static void steps_say_whose_they_are_whatever_episodes_says(void **state)
 	assert_int_equal(esk_replay_reader_episodes(reader), 2);
 	check_rows(reader, 0, (const uint64_t[]){0, 1, 2, 3, 4, 5, 6}, 7);
 	check_rows(reader, 1, (const uint64_t[]){7, 8, 9}, 3);
+	esk_replay_reader_close(reader);
+
+	/* Behind a long one without a row, two that would be skipped, and the long one goes on between. */
+	static int64_t behind[LONG_ROWS];
+	static const int64_t two[][3] = {{1, 300, 2}, {2, 302, 2}};
+	behind[300] = behind[304] = 1;
+	behind[302] = behind[303] = 2;
+	put_ids(place, behind, LONG_ROWS, two, 2);
+	reader = open_good(place, "ids.h5");
+	assert_int_equal(get_episode(reader, 0).length, 301);
+	check_rows(reader, 1, (const uint64_t[]){300, 304}, 2);
+	check_rows(reader, 2, (const uint64_t[]){302, 303}, 2);
 	esk_replay_reader_close(reader);
 }
 
