@@ -108,6 +108,7 @@ static esk_status tell_sink(esk_recorder *r, esk_error *err)
 		.file_bytes = s->file_bytes,
 		.sealed_file = r->sealed_name[0] != '\0' ? r->sealed_name : NULL,
 		.sealed_bytes = r->sealed_bytes,
+		.sealed_created_ns = r->sealed_created_ns,
 		.streams = streams,
 		.stream_count = s->stream_count,
 		.gaps = s->gaps,

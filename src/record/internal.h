@@ -223,6 +223,7 @@ struct esk_recorder {
 	char sealed_name[ESK_FILE_NAME_BYTES]; /* of the segment that was sealed last, until the sink was
 						  told; else "" */
 	uint64_t sealed_bytes;
+	int64_t sealed_created_ns;
 
 	/* shared */
 	pthread_t drain_thread;

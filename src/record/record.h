@@ -66,6 +66,7 @@ typedef struct esk_commit_state {
 	const char *sealed_file; /* NULL, or the name under which segment number segment - 1 was sealed just
 				    now */
 	uint64_t sealed_bytes;
+	int64_t sealed_created_ns;
 	const esk_stream_state *streams;
 	size_t stream_count;
 	const esk_gap *gaps; /* new since the last call that succeeded */

@@ -408,6 +408,7 @@ esk_status esk_segment_rotate(esk_recorder *r, esk_error *err)
 	memcpy(r->sealed_name, name, sizeof name); /* from here on the catalogue has to be told */
 	status = esk_os_sync_parent(r->os, sealed, err);
 	r->sealed_bytes = bytes;
+	r->sealed_created_ns = r->head.created_ns;
 	return status == ESK_OK ? esk_segment_create(r, r->head.number + 1, err) : status;
 }
 

@@ -246,6 +246,7 @@ static esk_status put_segments(
 	if (state->sealed_file != NULL) {
 		esk_segment_record sealed = {.number = state->segment - 1,
 			.sealed = true,
+			.created_ns = state->sealed_created_ns,
 			.sealed_ns = state->created_ns,
 			.bytes = state->sealed_bytes};
 		snprintf(sealed.file, sizeof sealed.file, "%s", state->sealed_file);

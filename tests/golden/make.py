@@ -62,7 +62,8 @@ QUERIES = [
     "SELECT name, state, rows, metadata FROM runs ORDER BY name",
     "SELECT run, path, dtype, shape, rows FROM v_columns ORDER BY run, path",
     "SELECT name, key, value FROM metadata JOIN runs ON runs.id = run_id ORDER BY name, key",
-    "SELECT name, number, file, sealed FROM segments JOIN runs ON runs.id = run_id ORDER BY name, number",
+    "SELECT name, number, file, sealed, segments.created_ns FROM segments JOIN runs ON runs.id = run_id"
+    " ORDER BY name, number",
     "SELECT name, stream, segment, first_row, extents.rows FROM extents JOIN runs ON runs.id = run_id"
     " ORDER BY name, stream, segment",
     "SELECT name, stream, row, records, gaps.rows, bytes, first_sequence, last_sequence, time_ns, cause"

@@ -266,6 +266,23 @@ def test_rotation_is_not_noticed(store: esker.Store, rng: np.random.Generator) -
     assert np.array_equal(store["turn"]["f"][rows], data[rows])
 
 
+def test_a_sealed_segment_keeps_the_time_of_its_making(store: esker.Store) -> None:
+    """Rotation put 0 into the catalogue; reindex knows the time from the file."""
+    made = "SELECT created_ns FROM segments ORDER BY number"
+    with store.run("turn", ring_bytes=1 << 20, segment_bytes=1, commit_interval=None) as run:
+        stream = run.stream("/", "x:i64")
+        for x in range(3):
+            stream.append(x)
+            run.commit()
+    while_recorded = [row[0] for row in store.query(made)]
+    assert len(while_recorded) > 2
+    assert 0 < while_recorded[0] < while_recorded[1] < while_recorded[2]
+    store.close()
+    assert esker.reindex(store.path)
+    with esker.open(store.path) as again:
+        assert [row[0] for row in again.query(made)] == while_recorded
+
+
 def test_a_run_goes_on(store: esker.Store) -> None:
     with store.run("on", ring_bytes=1 << 20) as run:
         run.stream("/", "x:i64").extend([0, 1])
