@@ -141,8 +141,15 @@ static esk_status copy_strings(repair *r, esk_h5_dataset *from, esk_error *err)
 		r->to, info->path, &info->column, chunk_rows, &info->pipeline, &to, err);
 	if (status == ESK_OK)
 		status = esk_h5_set_rows(to, info->rows, err);
-	for (uint64_t row = 0; row < info->rows && status == ESK_OK; row += STRING_ROWS)
-		status = copy_string_rows(r, from, to, row, esk_min_u64(STRING_ROWS, info->rows - row), err);
+	esk_row_walk walk;
+	if (status == ESK_OK)
+		status = esk_row_walk_begin(&walk, from, err);
+	if (status != ESK_OK)
+		return status;
+	uint64_t row, count;
+	while (status == ESK_OK && esk_row_walk_next(&walk, STRING_ROWS, &row, &count))
+		status = copy_string_rows(r, from, to, row, count, err);
+	esk_row_walk_end(&walk);
 	return status;
 }
 
@@ -196,15 +203,17 @@ static esk_status take_old_gaps(repair *r, esk_error *err)
 	const esk_h5_info *info = esk_h5_dataset_info(dataset);
 	if (info->column.dtype.kind != ESK_U64 || esk_column_cell_bytes(&info->column) != sizeof(esk_gap))
 		return ESK_OK;
-	for (uint64_t row = 0; row < info->rows; row++) {
+	esk_row_walk walk;
+	uint64_t row, count;
+	status = esk_row_walk_begin(&walk, dataset, err);
+	while (status == ESK_OK && esk_row_walk_next(&walk, 1, &row, &count)) {
 		esk_gap gap;
 		esk_h5_rows piece = {.row = row, .count = 1, .out = &gap};
-		if (esk_h5_read_rows(dataset, r->pool, &piece, 1, NULL) == ESK_OK)
+		if (esk_h5_read_rows(dataset, r->pool, &piece, 1, NULL) == ESK_OK && gap.time_ns != 0)
 			status = add_gap(r, &gap, err);
-		if (status != ESK_OK)
-			return status;
 	}
-	return ESK_OK;
+	esk_row_walk_end(&walk);
+	return status;
 }
 
 static uint64_t stream_of(const esk_segment_stream *streams, size_t count, const char *path)
@@ -243,14 +252,8 @@ static esk_status add_new_gaps(repair *r, esk_error *err)
 	if (esk_segment_read_streams(r->from, &streams, &count, NULL) != ESK_OK)
 		streams = NULL;
 	for (size_t i = 0; i < r->bad_count && status == ESK_OK; i++) {
-		const esk_h5_info *info = esk_h5_dataset_info(r->bad[i].dataset);
-		uint64_t across =
-			esk_max_u64(1, esk_h5_chunk_count(r->bad[i].dataset) /
-					       esk_max_u64(1, (info->rows + info->chunk_shape[0] - 1) /
-								      info->chunk_shape[0]));
-		uint64_t first = r->bad[i].chunk / across * info->chunk_shape[0];
-		uint64_t rows =
-			first < info->rows ? esk_min_u64(info->chunk_shape[0], info->rows - first) : 0;
+		uint64_t first, rows;
+		esk_h5_chunk_rows(esk_h5_dataset_info(r->bad[i].dataset), r->bad[i].chunk, &first, &rows);
 		status = add_lost_rows(r, streams, count, r->bad[i].dataset, first, rows, err);
 	}
 	for (size_t i = 0; i < r->lost_count && status == ESK_OK; i++)

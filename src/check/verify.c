@@ -77,89 +77,160 @@ static void check_job(esk_job *job, esk_scratch *scratch)
 		esk_h5_check_chunk(j->dataset, j->chunk, scratch, j->decoded, &j->stored_bytes, &j->error);
 }
 
-/* First row of a chunk of the grid, and how many rows it spans. */
-static void chunk_rows(const esk_h5_info *info, uint64_t chunk, uint64_t *ret_first, uint64_t *ret_rows)
+static esk_status note_chunk(file_walk *w, const chunk_job *j, bool listed, esk_error *err)
 {
-	uint64_t across = 1; /* chunks of the grid that share rows */
-	for (uint32_t i = 0; i < info->column.rank; i++)
-		across *= (info->column.shape[i] + info->chunk_shape[i + 1] - 1) / info->chunk_shape[i + 1];
-	*ret_first = chunk / across * info->chunk_shape[0];
-	*ret_rows = *ret_first < info->rows ? esk_min_u64(info->chunk_shape[0], info->rows - *ret_first) : 0;
+	const esk_h5_info *info = esk_h5_dataset_info(j->dataset);
+	uint64_t first, rows;
+	w->walk->report.chunks++;
+	if (j->status == ESK_EBUSY || j->status == ESK_ENOMEM) {
+		if (err != NULL)
+			*err = j->error;
+		return j->status;
+	}
+	bool missed = j->status == ESK_OK && listed && j->stored_bytes == 0;
+	if (j->status == ESK_OK && !missed)
+		return ESK_OK;
+	esk_h5_chunk_rows(info, j->chunk, &first, &rows);
+	esk_walk_find(w->walk, info->path, first, rows, missed ? ESK_ECORRUPT : j->status, "chunk %llu: %s",
+		(unsigned long long)j->chunk,
+		missed ? "it is in the index of chunks, but cannot be found through it" : j->error.message);
+	if (w->bad != NULL)
+		w->bad(w->arg, j->dataset, j->chunk);
+	return ESK_OK;
 }
 
-static esk_status check_chunks(file_walk *w, esk_h5_dataset *dataset, esk_error *err)
+static esk_status check_listed(
+	file_walk *w, esk_h5_dataset *dataset, const esk_h5_chunk_list *list, esk_error *err)
 {
-	const esk_h5_info *info = esk_h5_dataset_info(dataset);
-	uint64_t count = esk_h5_chunk_count(dataset);
-	for (uint64_t next = 0; next < count;) {
+	for (uint64_t next = 0; next < list->count;) {
 		esk_batch batch;
-		size_t used = (size_t)esk_min_u64(JOBS, count - next);
+		size_t used = (size_t)esk_min_u64(JOBS, list->count - next);
 		esk_batch_init(&batch, w->pool);
 		for (size_t i = 0; i < used; i++) {
 			w->jobs[i].job.run = check_job;
 			w->jobs[i].dataset = dataset;
-			w->jobs[i].chunk = next + i;
+			w->jobs[i].chunk = esk_h5_chunk_at(list, next + i);
 			w->jobs[i].stored_bytes = 0;
 			esk_batch_submit(&batch, &w->jobs[i].job);
 		}
 		esk_batch_wait(&batch);
 		for (size_t i = 0; i < used; i++) {
-			const chunk_job *j = &w->jobs[i];
-			uint64_t first, rows;
-			w->walk->report.chunks++;
-			if (j->status == ESK_EBUSY || j->status == ESK_ENOMEM) {
-				if (err != NULL)
-					*err = j->error;
-				return j->status;
-			}
-			if (j->status != ESK_OK) {
-				chunk_rows(info, j->chunk, &first, &rows);
-				esk_walk_find(w->walk, info->path, first, rows, j->status, "chunk %llu: %s",
-					(unsigned long long)j->chunk, j->error.message);
-				if (w->bad != NULL)
-					w->bad(w->arg, dataset, j->chunk);
-			}
-			if (!esk_walk_progress(w->walk, j->stored_bytes))
-				return ESK_OK;
+			esk_status status = note_chunk(w, &w->jobs[i], list->sparse, err);
+			if (status != ESK_OK || !esk_walk_progress(w->walk, w->jobs[i].stored_bytes))
+				return status;
 		}
 		next += used;
 	}
 	return ESK_OK;
 }
 
+static void note_fault(file_walk *w, esk_h5_dataset *dataset, const esk_h5_chunk_list *list)
+{
+	if (list->fault.code != ESK_OK)
+		esk_walk_find(w->walk, esk_h5_dataset_info(dataset)->path, 0, 0, list->fault.code, "%s",
+			list->fault.message);
+}
+
+static esk_status check_chunks(file_walk *w, esk_h5_dataset *dataset, esk_error *err)
+{
+	esk_h5_chunk_list list;
+	esk_status status = esk_h5_list_chunks(dataset, &list, err);
+	if (status != ESK_OK)
+		return status;
+	note_fault(w, dataset, &list);
+	status = check_listed(w, dataset, &list, err);
+	esk_h5_chunk_list_free(&list);
+	return status;
+}
+
+esk_status esk_row_walk_begin(esk_row_walk *walk, esk_h5_dataset *dataset, esk_error *err)
+{
+	uint64_t bytes = 0;
+	*walk = (esk_row_walk){.info = esk_h5_dataset_info(dataset)};
+	if (walk->info->chunked)
+		return esk_h5_list_chunks(dataset, &walk->chunks, err);
+	/* Never written, or virtual: what there is, is elsewhere. */
+	esk_status status = esk_h5_stored_bytes(dataset, &bytes, err);
+	walk->end = bytes > 0 ? walk->info->rows : 0;
+	return status;
+}
+
+bool esk_row_walk_next(esk_row_walk *walk, uint64_t most, uint64_t *ret_row, uint64_t *ret_count)
+{
+	while (walk->row == walk->end) {
+		uint64_t first, rows;
+		if (walk->next_chunk == walk->chunks.count)
+			return false;
+		esk_h5_chunk_rows(
+			walk->info, esk_h5_chunk_at(&walk->chunks, walk->next_chunk++), &first, &rows);
+		if (first + rows <= walk->end)
+			continue; /* of the same rows as the one before */
+		walk->row = first;
+		walk->end = first + rows;
+	}
+	*ret_row = walk->row;
+	*ret_count = esk_min_u64(most, walk->end - walk->row);
+	walk->row += *ret_count;
+	return true;
+}
+
+void esk_row_walk_end(esk_row_walk *walk)
+{
+	esk_h5_chunk_list_free(&walk->chunks);
+}
+
+static esk_status read_piece(file_walk *w, esk_h5_dataset *dataset, const esk_h5_rows *piece, esk_error *err)
+{
+	if (esk_h5_dataset_info(dataset)->column.dtype.kind != ESK_STRING)
+		return esk_h5_read_rows(dataset, w->pool, piece, 1, err);
+	esk_string *strings = NULL;
+	esk_status status = esk_h5_read_strings(dataset, piece->row, piece->count, &strings, err);
+	free(strings);
+	return status;
+}
+
+#define LARGEST_CELL_BYTES (1u << 30)
+
+static esk_status check_pieces(
+	file_walk *w, esk_h5_dataset *dataset, uint64_t most, esk_h5_rows *piece, esk_error *err)
+{
+	esk_row_walk rows;
+	uint64_t cell_bytes = esk_column_cell_bytes(&esk_h5_dataset_info(dataset)->column);
+	esk_status status = esk_row_walk_begin(&rows, dataset, err);
+	if (status != ESK_OK)
+		return status;
+	note_fault(w, dataset, &rows.chunks);
+	while (status == ESK_OK && !w->walk->cancelled &&
+		esk_row_walk_next(&rows, most, &piece->row, &piece->count)) {
+		status = read_piece(w, dataset, piece, err);
+		esk_walk_progress(w->walk, piece->count * cell_bytes);
+	}
+	esk_row_walk_end(&rows);
+	return status;
+}
+
 /* What is not chunked, or chunked in a way that only libhdf5 decodes, is read as rows. */
 static esk_status check_rows(file_walk *w, esk_h5_dataset *dataset, esk_error *err)
 {
 	const esk_h5_info *info = esk_h5_dataset_info(dataset);
+	uint64_t cell_bytes = esk_max_u64(1, esk_column_cell_bytes(&info->column));
+	uint64_t most = esk_max_u64(1, ESK_CHUNK_TARGET_BYTES / cell_bytes);
 	esk_error why = {0};
-	esk_status status = ESK_OK;
-	if (info->column.dtype.kind == ESK_STRING) {
-		esk_string *strings = NULL;
-		status =
-			info->rows > 0 ? esk_h5_read_strings(dataset, 0, info->rows, &strings, &why) : ESK_OK;
-		free(strings);
-	} else {
-		uint64_t cell_bytes = esk_column_cell_bytes(&info->column);
-		uint64_t step = esk_max_u64(1, ESK_CHUNK_TARGET_BYTES / esk_max_u64(1, cell_bytes));
-		void *rows = malloc(step * cell_bytes + 1);
-		if (rows == NULL)
-			return esk_fail_memory(err, step * cell_bytes, "rows");
-		for (uint64_t row = 0; row < info->rows && status == ESK_OK && !w->walk->cancelled;
-			row += step) {
-			esk_h5_rows piece = {
-				.row = row, .count = esk_min_u64(step, info->rows - row), .out = rows};
-			status = esk_h5_read_rows(dataset, w->pool, &piece, 1, &why);
-			esk_walk_progress(w->walk, piece.count * cell_bytes);
-		}
-		free(rows);
+	if (cell_bytes > LARGEST_CELL_BYTES) {
+		esk_walk_find(w->walk, info->path, 0, 0, ESK_EUNSUPPORTED,
+			"not checked: a row of it takes %llu bytes", (unsigned long long)cell_bytes);
+		return ESK_OK;
 	}
-	if (status == ESK_EBUSY || status == ESK_ENOMEM) {
-		if (err != NULL)
-			*err = why;
-		return status;
-	}
+	esk_h5_rows piece = {.out = malloc(most * cell_bytes)};
+	if (piece.out == NULL)
+		return esk_fail_memory(err, most * cell_bytes, "rows");
+	esk_status status = check_pieces(w, dataset, most, &piece, &why);
+	free(piece.out);
+	if (status == ESK_EBUSY || status == ESK_ENOMEM)
+		return esk_fail(err, status, "%s", why.message);
 	if (status != ESK_OK)
-		esk_walk_find(w->walk, info->path, 0, info->rows, status, "%s", why.message);
+		esk_walk_find(
+			w->walk, info->path, piece.row, info->rows - piece.row, status, "%s", why.message);
 	return ESK_OK;
 }
 

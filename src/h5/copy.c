@@ -126,6 +126,13 @@ static herr_t make_filters_optional(hid_t properties)
 	return count < 0 ? -1 : 0;
 }
 
+/* A dataset whose chunks are all allocated when it is made would be filled first, as large as it says it is.
+ */
+static herr_t allocate_as_written(hid_t properties)
+{
+	return H5Pset_alloc_time(properties, H5D_ALLOC_TIME_INCR);
+}
+
 /* Makes `path` in `to` as `from` is: type, extent, creation properties, attributes; no data. Attributes that
  * cannot be copied are no failure: ret_attributes->code tells. */
 static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *ret_attributes, esk_error *err)
@@ -133,7 +140,8 @@ static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *ret_a
 	hid_t type = H5Dget_type(from->id), space = H5Dget_space(from->id),
 	      properties = H5Dget_create_plist(from->id);
 	hid_t link = esk_h5_link_properties(from->info.path);
-	hid_t id = type >= 0 && space >= 0 && properties >= 0 && make_filters_optional(properties) >= 0
+	hid_t id = type >= 0 && space >= 0 && properties >= 0 && make_filters_optional(properties) >= 0 &&
+				   allocate_as_written(properties) >= 0
 			   ? H5Dcreate2(to->id, from->info.path, type, space, link, properties, H5P_DEFAULT)
 			   : H5I_INVALID_HID;
 	esk_status status = ESK_OK;
@@ -167,8 +175,7 @@ static esk_status copy_whole(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
 static void chunk_offset(const esk_h5_info *info, uint64_t chunk, hsize_t offset[ESK_MAX_RANK + 1])
 {
 	for (uint32_t i = info->column.rank; i > 0; i--) {
-		uint64_t across =
-			(info->column.shape[i - 1] + info->chunk_shape[i] - 1) / info->chunk_shape[i];
+		uint64_t across = esk_h5_across(info->column.shape[i - 1], info->chunk_shape[i]);
 		offset[i] = chunk % across * info->chunk_shape[i];
 		chunk /= across;
 	}
@@ -216,23 +223,27 @@ esk_status esk_h5_copy_dataset(
 	esk_h5_dataset *from, esk_h5 *to, const esk_h5_copying *copying, esk_error *err)
 {
 	bool by_chunk = from->info.chunked && from->info.raw_readable;
+	esk_h5_chunk_list list = {0};
 	esk_status status = esk_h5_begin_change(to, err);
+	if (status == ESK_OK && by_chunk)
+		status = esk_h5_list_chunks(from, &list, err);
 	if (status == ESK_OK)
 		status = esk_h5_enter(from->file, err);
 	if (status != ESK_OK)
-		return status;
+		goto list;
 	esk_error attributes = {0};
 	status = by_chunk ? create_like(from, to, &attributes, err) : copy_whole(from, to, err);
 	status = esk_h5_leave(from->file, status, err);
 	if (status != ESK_OK || !by_chunk)
-		return status;
+		goto list;
 	if (attributes.code != ESK_OK)
 		copying->lost(copying->arg, ESK_H5_ATTRIBUTES, &attributes);
 	esk_h5_dataset *copy;
 	status = esk_h5_dataset_open(to, from->info.path, &copy, err);
-	uint64_t count = esk_h5_chunk_count(from);
-	for (uint64_t chunk = 0; chunk < count && status == ESK_OK; chunk++)
-		if (copying->keep(copying->arg, chunk))
-			status = copy_chunk(from, copy, chunk, copying, err);
+	for (uint64_t i = 0; i < list.count && status == ESK_OK; i++)
+		if (copying->keep(copying->arg, esk_h5_chunk_at(&list, i)))
+			status = copy_chunk(from, copy, esk_h5_chunk_at(&list, i), copying, err);
+list:
+	esk_h5_chunk_list_free(&list);
 	return status;
 }

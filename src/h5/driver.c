@@ -66,8 +66,8 @@ static void keep_error(const esk_error *error)
 		first_error = *error;
 }
 
-/* ---- probing: where raw data would be read from, for read_locate.c. Under the lock, like everything here.
- * ---- */
+/* ---- probing: where raw data would be read from, for read_locate.c, and where an index begins, for
+ * read_stored.c. Under the lock, like everything here. ---- */
 
 static struct {
 	bool armed;
@@ -88,6 +88,25 @@ bool esk_h5_driver_probe_end(uint64_t *ret_address, uint64_t *ret_size)
 	*ret_address = probe.address;
 	*ret_size = probe.size;
 	return probe.caught;
+}
+
+static struct {
+	bool armed;
+	bool caught;
+	uint64_t address;
+} tree;
+
+void esk_h5_driver_tree_begin(void)
+{
+	tree.armed = true;
+	tree.caught = false;
+}
+
+bool esk_h5_driver_tree_end(uint64_t *ret_address)
+{
+	tree.armed = false;
+	*ret_address = tree.address;
+	return tree.caught;
 }
 
 /* ---- link ---- */
@@ -264,6 +283,10 @@ static herr_t driver_read(
 		probe.address = address;
 		probe.size = size;
 		return 0;
+	}
+	if (tree.armed && !tree.caught && type == H5FD_MEM_BTREE) {
+		tree.caught = true;
+		tree.address = address;
 	}
 	if (!jfile || !range_ok(address, size))
 		return -1;

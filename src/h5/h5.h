@@ -151,6 +151,39 @@ esk_status esk_h5_locate_chunk(esk_h5_dataset *dataset, uint64_t chunk, uint64_t
 /* Number of chunks in the grid that the present rows span; 0 where the dataset is not chunked. */
 uint64_t esk_h5_chunk_count(const esk_h5_dataset *dataset);
 
+/* The chunks that what goes over all of a dataset has to look at. */
+typedef struct esk_h5_chunk_list {
+	uint64_t count;
+	bool sparse;       /* the grid is far larger than the file: only what is stored is listed */
+	uint64_t *numbers; /* where sparse: ascending */
+	esk_error fault;   /* where sparse: code is not ESK_OK where the index is damaged, and chunks may be
+			      missing */
+} esk_h5_chunk_list;
+/* All of the grid where that is cheap beside reading the file, else those that are stored, in a time that the
+ * file's size bounds, whatever its dimensions say. */
+esk_status esk_h5_list_chunks(esk_h5_dataset *dataset, esk_h5_chunk_list *ret_list, esk_error *err);
+void esk_h5_chunk_list_free(esk_h5_chunk_list *list);
+static inline uint64_t esk_h5_chunk_at(const esk_h5_chunk_list *list, uint64_t i)
+{
+	return list->sparse ? list->numbers[i] : i;
+}
+
+/* Chunks of length `side` that lie side by side along a dimension. */
+static inline uint64_t esk_h5_across(uint64_t extent, uint64_t side)
+{
+	return extent / side + (extent % side != 0);
+}
+/* First row of a chunk, and how many rows of the dataset it spans. */
+static inline void esk_h5_chunk_rows(
+	const esk_h5_info *info, uint64_t chunk, uint64_t *ret_first, uint64_t *ret_rows)
+{
+	uint64_t band_chunks = 1; /* that have the same rows */
+	for (uint32_t i = 0; i < info->column.rank; i++)
+		band_chunks *= esk_h5_across(info->column.shape[i], info->chunk_shape[i + 1]);
+	*ret_first = chunk / band_chunks * info->chunk_shape[0];
+	*ret_rows = *ret_first < info->rows ? esk_min_u64(info->chunk_shape[0], info->rows - *ret_first) : 0;
+}
+
 /* Bytes that the dataset takes in the file. */
 esk_status esk_h5_stored_bytes(esk_h5_dataset *dataset, uint64_t *ret_bytes, esk_error *err);
 

@@ -127,6 +127,10 @@ void esk_h5_driver_clear_error(void);
  * is. `end` is false if there was none; else where and how long the last one is, as an offset in the file. */
 void esk_h5_driver_probe_begin(void);
 bool esk_h5_driver_probe_end(uint64_t *ret_address, uint64_t *ret_size);
+/* Between the two, the first read of a node of a B-tree is noted: this is how read_stored.c learns where an
+ * index begins. `end` is false if there was none; else its offset in the file. */
+void esk_h5_driver_tree_begin(void);
+bool esk_h5_driver_tree_end(uint64_t *ret_address);
 
 /* ---- type.c ---- */
 /* A new HDF5 type of one element of `dtype`, as it is in the file and in memory alike; negative on failure.

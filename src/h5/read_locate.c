@@ -78,7 +78,7 @@ static void chunk_offset(const esk_h5_grid *grid, uint64_t chunk, hsize_t ret_of
 	uint64_t part = chunk % grid->band_chunks;
 	ret_offset[0] = chunk / grid->band_chunks * grid->chunk_rows;
 	for (uint32_t i = grid->rank; i-- > 0;) {
-		uint64_t side = grid->chunk_shape[i], across = (grid->shape[i] + side - 1) / side;
+		uint64_t side = grid->chunk_shape[i], across = esk_h5_across(grid->shape[i], side);
 		ret_offset[i + 1] = part % across * side;
 		part /= across;
 	}

@@ -50,7 +50,7 @@ esk_status esk_h5_grid_make(const esk_h5_dataset *dataset, esk_h5_grid *ret_grid
 		for (uint32_t i = 0; i < grid.rank; i++) {
 			uint64_t side = grid.chunk_shape[i];
 			if (side == 0 || !esk_mul_u64(grid.chunk_row_bytes, side, &grid.chunk_row_bytes) ||
-				!esk_mul_u64(grid.band_chunks, (grid.shape[i] + side - 1) / side,
+				!esk_mul_u64(grid.band_chunks, esk_h5_across(grid.shape[i], side),
 					&grid.band_chunks))
 				return fail_geometry(dataset, "its dimensions and its chunks", err);
 			grid.whole_cells = grid.whole_cells && side == grid.shape[i];
@@ -198,7 +198,7 @@ static void part_box_make(const esk_h5_grid *grid, uint64_t part, part_box *ret_
 	uint64_t out_stride = grid->element_bytes, chunk_stride = grid->element_bytes;
 	uint64_t count[ESK_MAX_RANK], out_strides[ESK_MAX_RANK], chunk_strides[ESK_MAX_RANK];
 	for (uint32_t i = grid->rank; i-- > 0;) {
-		uint64_t side = grid->chunk_shape[i], across = (grid->shape[i] + side - 1) / side;
+		uint64_t side = grid->chunk_shape[i], across = esk_h5_across(grid->shape[i], side);
 		uint64_t start = part % across * side;
 		part /= across;
 		count[i] = esk_min_u64(side, grid->shape[i] - start);

@@ -44,6 +44,10 @@ static esk_status read_gaps(esk_h5 *h5, esk_pool *pool, esk_index_file *file, es
 			err, ESK_ECORRUPT, "%s: /" ESK_GAPS_PATH " is no list of gaps", esk_h5_path(h5));
 	if (info->rows == 0)
 		return ESK_OK;
+	/* deflate makes at most 1032 bytes of one */
+	if (info->rows / 16 > file->bytes)
+		return esk_fail(err, ESK_ECORRUPT, "%s: /" ESK_GAPS_PATH " claims %llu gaps", esk_h5_path(h5),
+			(unsigned long long)info->rows);
 	esk_gap *gaps = calloc(info->rows, sizeof *gaps);
 	if (gaps == NULL)
 		return esk_fail_memory(err, info->rows * sizeof *gaps, "gaps");

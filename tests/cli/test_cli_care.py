@@ -15,13 +15,13 @@ from cli_support import get_npy, record
 # ---- verify, repair, reindex ----
 
 
-def damage(path: pathlib.Path):
-    """Overwrites the middle of the first dataset's first chunk."""
+def damage(path: pathlib.Path, name="x"):
+    """Overwrites the middle of a dataset's first chunk."""
     with h5py.File(path) as file:
-        chunk = file["x"].id.get_chunk_info(0)
+        chunk = file[name].id.get_chunk_info(0)
     with open(path, "r+b") as file:
         file.seek(chunk.byte_offset + chunk.size // 2)
-        file.write(b"\xa5" * 16)
+        file.write(b"\xa5" * min(16, chunk.size // 2))
 
 
 def test_verify_and_repair_find_and_mend_damage(store):
@@ -83,6 +83,76 @@ def test_a_cut_off_file_is_found_and_never_crashes(store):
             process = store.popen(*words)
             process.communicate(timeout=60)
             assert process.returncode in (0, 1), words
+
+
+def forge_rows(path: pathlib.Path, name: str, rows: int):
+    """Sets the number of rows in the header of a dataset, past HDF5."""
+    with h5py.File(path) as file:
+        true, header = len(file[name]), h5py.h5o.get_info(file[name].id).addr
+    bytes_ = bytearray(path.read_bytes())
+    at = bytes_.index(true.to_bytes(8, "little"), header)
+    bytes_[at : at + 8] = rows.to_bytes(8, "little")
+    path.write_bytes(bytes_)
+    with h5py.File(path) as file:
+        assert len(file[name]) == rows
+
+
+def test_forged_dimensions_cost_no_time(store):
+    """Each walk over the grid would take years: what is stored is checked, repaired, and nothing else."""
+    frames = np.random.default_rng(5).integers(0, 4, (300, 100, 100), dtype=np.uint8)
+    record(store, "r", frames)
+    path = store.directory / "data/r.h5"
+    chunks = json.loads(store("verify", "data", "--json").stdout)["chunks"]
+    forge_rows(path, "x", 1 << 48)
+    report = json.loads(store("verify", "data", "--json", code=1).stdout)
+    assert report["chunks"] == chunks and {f["code"] for f in report["findings"]} == {"ecorrupt"}
+    assert f"{1 << 48}" in report["findings"][0]["message"]
+    damage(path)
+    report = json.loads(store("verify", "data", "--json", code=1).stdout)
+    assert report["chunks"] == chunks and report["finding_count"] == 2
+    store("repair", "data", code=None)
+    assert (store.directory / "data/r.h5.damaged").exists()
+    with h5py.File(path) as file:
+        stored = file["x"].id.get_num_chunks()
+        assert file["x"].shape == (1 << 48, 100, 100) and stored == chunks - 1
+        assert np.array_equal(file["x"][200:300], frames[200:300])
+
+
+def test_sparse_files_of_others_are_checked_by_what_is_in_them(store):
+    rows, words = 1 << 50, ["one", "two", "längeres"]
+    path = store.directory / "data/foreign.h5"
+    with h5py.File(path, "w") as f:
+        options = {"chunks": (10,), "maxshape": (None,)}
+        for name, dtype, more in [
+            ("plain", "u1", {}),
+            ("gzip", "<f8", {"compression": "gzip", "shuffle": True}),
+            ("big", ">i4", {"compression": "gzip"}),
+            ("scaled", "<i4", {"scaleoffset": 0}),
+            ("text", h5py.string_dtype(), {}),
+        ]:
+            d = f.create_dataset(name, (rows,), dtype, **options, **more)
+            for at in (0, 12345, 1 << 40, rows - 3):
+                d[at : at + 3] = words if name == "text" else [1, 2, 3]
+        f.create_dataset("nothing", (rows,), "f4")
+        f.create_dataset("nothing at all", (rows, 1 << 10), "u1", chunks=(1, 16))
+        layout = h5py.VirtualLayout(shape=(rows,), dtype="f4")
+        layout[:] = h5py.VirtualSource("elsewhere.h5", "nothing", shape=(rows,))
+        f.create_virtual_dataset("virtual", layout)
+    store("reindex", "data")
+    report = json.loads(store("verify", "data", "--json").stdout)
+    assert report["finding_count"] == 0 and report["datasets"] == 8 and report["chunks"] == 8
+    damage(path, "gzip")
+    done = store("verify", "data", "--json", code=1)
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert (finding["dataset"], finding["first_row"], finding["row_count"]) == ("gzip", 0, 10)
+    repaired = json.loads(store.text("repair", "data", "--json"))
+    assert repaired["remaining"] == 0 and repaired["gap_rows"] == 10
+    with h5py.File(path) as f:
+        for name in ("plain", "gzip", "big", "scaled"):
+            for at in (12345, 1 << 40, rows - 3):
+                assert f[name][at : at + 3].tolist() == [1, 2, 3], name
+        assert f["gzip"][0] == 0
+        assert [s.decode() for s in f["text"][rows - 3 :]] == words
 
 
 def test_a_run_that_is_being_recorded_can_be_verified_but_not_reindexed(store):

@@ -311,6 +311,40 @@ def test_damage_in_any_byte_of_a_checked_chunk_is_found(tool, tmp_path):
     assert passed <= 5, f"{passed} of 40 flips mean nothing to zlib, seed {SEED}"
 
 
+# An extensible array (v110, one dimension without end) is walked whole by libhdf5 for each chunk it names.
+SPARSE = [
+    ("earliest", (1 << 60,), (3,)),
+    ("earliest", (1 << 35, 1 << 24), (5, 7)),
+    ("earliest", (9, 1 << 50), (2, 3)),
+    ("v110", (1 << 19,), (3,)),
+    ("v110", (1 << 35, 1 << 24), (5, 7)),
+    ("v110", (9, 1 << 50), (2, 3)),
+]
+
+
+@pytest.mark.parametrize("userblock", [0, 1024])
+@pytest.mark.parametrize(("libver", "shape", "chunks"), SPARSE)
+def test_stored_chunks_are_listed_whatever_the_index_is(tool, tmp_path, libver, shape, chunks, userblock):
+    path, rng = tmp_path / "f.h5", np.random.default_rng(SEED)
+    with h5py.File(path, "w", libver=libver, userblock_size=userblock) as f:
+        for key, count in {"none": 0, "few": 3, "many": 20 if shape[0] == 1 << 19 else 200}.items():
+            d = f.create_dataset(key, shape, "u1", chunks=chunks, maxshape=(None,) * len(shape))
+            for _ in range(count):
+                d[tuple(int(rng.integers(n)) for n in shape)] = 1
+    tool.ask("open", path)
+    with h5py.File(path) as f:
+        for key, d in f.items():
+            numbers = set()
+            for i in range(d.id.get_num_chunks()):
+                number = 0
+                for at, side, extent in zip(d.id.get_chunk_info(i).chunk_offset, chunks, shape, strict=True):
+                    number = number * -(-extent // side) + at // side
+                numbers.add(number)
+            kind, fault, listed = tool.ask("list", key).decode().split("\n")
+            assert kind == "sparse" and fault == "" and [int(n) for n in listed.split()] == sorted(numbers)
+            assert tool.ask("check", key).split()[0] == str(len(numbers)).encode()
+
+
 def test_chunks_come_back_as_stored(tool, tmp_path):
     path = tmp_path / "f.h5"
     with h5py.File(path, "w") as f:

@@ -5,9 +5,10 @@
  *     info DATASET                           dtype, rows, rank, shape …, chunks, raw or slow
  *     rows DATASET ROW:COUNT ROW:COUNT …     the pieces' bytes one after the other
  *     strings DATASET ROW COUNT              per string: size in decimal, newline, its bytes
- *     check DATASET                          every chunk; number of chunks and of stored bytes
- *     bench DATASET ROW COUNT TIMES          median nanoseconds of one read (ROW -1: a random row each time)
- *     raw DATASET CHUNK                      the chunk as stored
+ *     check DATASET                          every chunk that is listed; number of chunks and of stored bytes
+ *     list DATASET                           "all" or "sparse", a fault's message, and the numbers of the
+ * chunks bench DATASET ROW COUNT TIMES          median nanoseconds of one read (ROW -1: a random row each
+ * time) raw DATASET CHUNK                      the chunk as stored
  *
  * Replies:
  *
@@ -142,16 +143,43 @@ static esk_status chunks_check(const char *path, esk_error *err)
 	esk_status status = dataset_of(path, &dataset, err);
 	if (status != ESK_OK)
 		return status;
-	uint64_t chunks = esk_h5_chunk_count(dataset), stored = 0;
-	for (uint64_t i = 0; i < chunks && status == ESK_OK; i++) {
+	esk_h5_chunk_list list;
+	uint64_t stored = 0;
+	status = esk_h5_list_chunks(dataset, &list, err);
+	if (status != ESK_OK)
+		return status;
+	for (uint64_t i = 0; i < list.count && status == ESK_OK; i++) {
 		uint64_t bytes = 0;
-		status = esk_h5_check_chunk(dataset, i, NULL, NULL, &bytes, err);
+		status = esk_h5_check_chunk(dataset, esk_h5_chunk_at(&list, i), NULL, NULL, &bytes, err);
 		stored += bytes;
 	}
+	esk_h5_chunk_list_free(&list);
 	if (status != ESK_OK)
 		return status;
 	char text[64];
-	reply(text, (size_t)snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64, chunks, stored));
+	reply(text, (size_t)snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64, list.count, stored));
+	return ESK_OK;
+}
+
+static esk_status chunks_list(const char *path, esk_error *err)
+{
+	esk_h5_dataset *dataset;
+	esk_h5_chunk_list list;
+	esk_status status = dataset_of(path, &dataset, err);
+	if (status == ESK_OK)
+		status = esk_h5_list_chunks(dataset, &list, err);
+	if (status != ESK_OK)
+		return status;
+	char *text = NULL;
+	size_t size = 0;
+	FILE *stream = open_memstream(&text, &size);
+	fprintf(stream, "%s\n%s\n", list.sparse ? "sparse" : "all", list.fault.message);
+	for (uint64_t i = 0; i < list.count; i++)
+		fprintf(stream, "%" PRIu64 " ", esk_h5_chunk_at(&list, i));
+	fclose(stream);
+	reply(text, size);
+	free(text);
+	esk_h5_chunk_list_free(&list);
 	return ESK_OK;
 }
 
@@ -222,6 +250,8 @@ static esk_status request_run(char *line, esk_error *err)
 		return rows_read(name, rest, err);
 	if (strcmp(verb, "check") == 0)
 		return chunks_check(name, err);
+	if (strcmp(verb, "list") == 0)
+		return chunks_list(name, err);
 	long long first = strtoll(rest, &end, 10);
 	unsigned long long second = strtoull(end, &end, 10), third = strtoull(end, NULL, 10);
 	if (strcmp(verb, "raw") == 0)

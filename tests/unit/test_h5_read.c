@@ -79,7 +79,7 @@ static void sample_make(const char *path, sample *ret)
 	if (s.chunked) {
 		H5Pset_chunk(plist, s.rank, s.chunk);
 		sample_filters(plist);
-	} else if (draw(3) == 0) {
+	} else if (draw(3) == 0 && sample_elements(&s) * s.memory_bytes < 60000) { /* a header holds 64 KiB */
 		H5Pset_layout(plist, H5D_COMPACT);
 	}
 	unsigned char fill[8];
