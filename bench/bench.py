@@ -235,9 +235,9 @@ class Bench:
 
     def commit(self) -> dict:
         source = data.atari(self.directory, self.size(2000, 1000))
-        rows = self.size(200_000, 50_000)
+        rows = self.size(200_000, 40_000)
         every, never, ratios = [], [], []
-        for turn in range(self.size(5, 3)):
+        for turn in range(self.size(5, 2)):
             pair = {}
             for interval in (1000, -1) if turn % 2 == 0 else (-1, 1000):
                 result = self.record(data.STEP_COLUMNS, source, rows, interval)

@@ -49,7 +49,7 @@ class ReplayRows:
     def write(self) -> dict:
         bench = self.bench
         source = data.atari(bench.directory, bench.size(2000, 1000))
-        rows, peer_rows = bench.size(20_000, 8000), bench.size(2000, 800)
+        rows, peer_rows = bench.size(20_000, 8000), bench.size(2000, 600)
         figures: dict[str, list[float]] = {"esker": [], "h5py, queue thread, lzf": []}
         limits, rss = [], 0.0
         for _ in range(bench.size(5, 2)):
@@ -94,7 +94,7 @@ class ReplayRows:
     def frame(self) -> dict:
         bench = self.bench
         run, _ = self.written()
-        results = [bench.run_python(WORK, "frame", run, 1000) for _ in range(bench.size(5, 2))]
+        results = [bench.run_python(WORK, "frame", run, 1000) for _ in range(bench.size(5, 1))]
         row = bench.row(
             "replay-frame",
             "one random frame through FrameResolver.resolve, p50",
@@ -112,7 +112,7 @@ class ReplayRows:
         run, peer = self.written()
         figures: dict[str, list[float]] = {"esker": [], "h5py, its lzf file": []}
         rss = 0.0
-        for _ in range(bench.size(5, 2)):
+        for _ in range(bench.size(5, 1)):
             result = bench.run_python(WORK, "sample", run, 40)
             figures["esker"].append(result["batches"] / result["seconds"])
             rss = max(rss, result["rss_mb"])
@@ -125,7 +125,7 @@ class ReplayRows:
     def environment(self) -> dict:
         bench = self.bench
         result = bench.run_python(
-            WORK, "environment", bench.fresh("store"), bench.size(1000, 400), bench.size(9, 5)
+            WORK, "environment", bench.fresh("store"), bench.size(1000, 300), bench.size(9, 5)
         )
         row = bench.row(
             "replay-env",
@@ -163,7 +163,7 @@ class ReplayRows:
     def query(self) -> dict:
         """The catalogue is filled once and kept: ten million steps take a while."""
         bench = self.bench
-        rows = bench.size(10_000_000, 500_000)
+        rows = bench.size(10_000_000, 100_000)
         store = bench.directory / f"catalogue-{rows}"
         if not store.exists():
             making = store.with_suffix(".making")
@@ -183,11 +183,11 @@ class ReplayRows:
 
     def migrate(self) -> dict:
         bench = self.bench
-        steps = bench.size(1000, 200)
+        steps = bench.size(1000, 100)
         source = legacy.make(bench.directory, data.atari(bench.directory, bench.size(2000, 1000)), steps)
         figures: dict[str, list[float]] = {"esker": [], "json + h5py, lzf": []}
         rss = 0.0
-        for _ in range(bench.size(3, 2)):
+        for _ in range(bench.size(3, 1)):
             copy = bench.fresh("legacy.sqlite")
             shutil.copyfile(source, copy)
             result = bench.run_cli("migrate", "telemetry", copy, bench.fresh("store"), "--drop-blobs")
