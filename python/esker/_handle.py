@@ -19,7 +19,8 @@ import threading
 import weakref
 from typing import Any
 
-from esker._errors import ClosedError
+from esker._errors import ClosedError, Error
+from esker._log import logger
 from esker._native import lib
 
 
@@ -95,6 +96,34 @@ class Handle:
         self.inherited = True
         if self.recording:
             self.pointer = None
+
+
+class Closing:
+    """What has to be closed, and may fail at it: at the end of a `with` block and of the interpreter.
+
+    A failing close does not hide the exception that ended the block: it is noted on it.
+    """
+
+    _what: str  # names it in messages
+
+    def close(self) -> None:
+        """Closes."""
+        raise NotImplementedError
+
+    def close_quietly(self) -> None:
+        """Closes at the end of the interpreter; what fails is logged."""
+        try:
+            self.close()
+        except Error as error:
+            logger.error("%s: %s", self._what, error)
+
+    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
+        try:
+            self.close()
+        except Error as failed:
+            if error is None:
+                raise
+            error.add_note(f"Besides, closing {self._what} failed: {failed}")
 
 
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from esker._columns import Columns, ColumnSpec, column_specs, columns_like
-from esker._errors import Busy, Error, InvalidArgument, NotFound, Status, call, text
-from esker._handle import Handle, close_at_exit
-from esker._log import logger
+from esker._errors import Busy, InvalidArgument, NotFound, Status, call, text
+from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
 from esker._reader import Column, Reader
 from esker._refs import encoded
@@ -62,7 +61,7 @@ class RunStats:
         return RunStats(**values)
 
 
-class Run:
+class Run(Closing):
     """A run that this process records. Made by `Store.run`.
 
     As a context manager it commits and closes when the block ends, also by an exception. Safe from several
@@ -75,6 +74,7 @@ class Run:
         self.store = store
         self.name = name
         self._handle = Handle(pointer, f"run {name!r}", recording=True)
+        self._what = f"run {name!r}"
         self._streams: weakref.WeakValueDictionary[str, Stream] = weakref.WeakValueDictionary()
         self._lock = threading.RLock()
         self._reader: Reader | None = None
@@ -245,23 +245,8 @@ class Run:
             if pointer is not None:
                 call(lib.esk_run_close, pointer)
 
-    def close_quietly(self) -> None:
-        """Closes at the end of the interpreter; what fails is logged."""
-        try:
-            self.close()
-        except Error as error:
-            logger.error("run %r: %s", self.name, error)
-
     def __enter__(self) -> Run:
         return self
-
-    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
-        try:
-            self.close()
-        except Error as failed:
-            if error is None:
-                raise
-            error.add_note(f"Besides, closing {self.name!r} failed: {failed}")
 
     def __del__(self) -> None:
         handle = getattr(self, "_handle", None)

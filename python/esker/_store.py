@@ -25,8 +25,7 @@ from esker._errors import (
     call,
     text,
 )
-from esker._handle import Handle, close_at_exit
-from esker._log import logger
+from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
 from esker._query import Rows, run_query
 from esker._reader import Reader, decoded, fill_texts
@@ -38,7 +37,7 @@ Policy = Literal["block", "overwrite", "reject"]
 _POLICIES = {"block": lib.ESK_BLOCK, "overwrite": lib.ESK_OVERWRITE, "reject": lib.ESK_REJECT}
 
 
-class Store:
+class Store(Closing):
     """A directory of runs. Made by `esker.open` and `esker.create`.
 
     Safe from several threads. A forked child reads through a handle of its own, opened at first use; to
@@ -50,6 +49,7 @@ class Store:
     ) -> None:
         self.path = os.path.abspath(os.fsdecode(path))
         self.read_only = read_only
+        self._what = f"store {self.path!r}"
         self.codec_threads = codec_threads
         self._children: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -302,23 +302,8 @@ class Store:
         if failures:
             raise failures[0]
 
-    def close_quietly(self) -> None:
-        """Closes at the end of the interpreter; what fails is logged."""
-        try:
-            self.close()
-        except Error as error:
-            logger.error("store %r: %s", self.path, error)
-
     def __enter__(self) -> Store:
         return self
-
-    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
-        try:
-            self.close()
-        except Error as failed:
-            if error is None:
-                raise
-            error.add_note(f"Besides, closing {self.path!r} failed: {failed}")
 
     def __del__(self) -> None:
         if hasattr(self, "_handle"):

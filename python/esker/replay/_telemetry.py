@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from esker._errors import Error, InvalidArgument, RangeError
-from esker._handle import close_at_exit
-from esker._log import logger
+from esker._handle import Closing, close_at_exit
 from esker._store import Store
 from esker._store import open as open_store
 from esker._stream import Stream
@@ -118,7 +117,7 @@ class _RunSink:
                 del self.numbers[old]
 
 
-class TelemetrySink:
+class TelemetrySink(Closing):
     """Stores step and episode records: arrays in HDF5, scalars in the catalogue too, refs between them.
 
     ::
@@ -416,23 +415,8 @@ class TelemetrySink:
         if failures:
             raise failures[0]
 
-    def close_quietly(self) -> None:
-        """Closes at the end of the interpreter; what fails is logged."""
-        try:
-            self.close()
-        except Error as error:
-            logger.error("%s: %s", self._what, error)
-
     def __enter__(self) -> TelemetrySink:
         return self
-
-    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
-        try:
-            self.close()
-        except Error as failed:
-            if error is None:
-                raise
-            error.add_note(f"Besides, closing the telemetry sink failed: {failed}")
 
 
 def _key(fields: dict[str, Any]) -> tuple[str, str, str]:

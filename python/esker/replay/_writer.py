@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from esker._columns import Columns, column_specs
 from esker._errors import Error, Exists, InvalidArgument, RangeError, call, failure
-from esker._handle import Handle, close_at_exit
-from esker._log import logger
+from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
 from esker._refs import encoded
 from esker._run import RunStats, json_object
@@ -35,7 +34,7 @@ OUTCOMES: dict[str, int] = {
 }
 
 
-class ReplayWriter:
+class ReplayWriter(Closing):
     """Records the steps of a run into `<replay_dir>/<run_id>.h5`.
 
     ::
@@ -592,24 +591,9 @@ class ReplayWriter:
         if pointer is not None:
             call(lib.esk_replay_writer_close, pointer)
 
-    def close_quietly(self) -> None:
-        """Closes at the end of the interpreter; what fails is logged."""
-        try:
-            self.close()
-        except Error as error:
-            logger.error("%s: %s", self._what, error)
-
     def __enter__(self) -> ReplayWriter:
         self.start()
         return self
-
-    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
-        try:
-            self.close()
-        except Error as failed:
-            if error is None:
-                raise
-            error.add_note(f"Besides, closing {self.run_id!r} failed: {failed}")
 
     def __del__(self) -> None:
         if getattr(self, "_store", None) is not None:
