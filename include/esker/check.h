@@ -1,4 +1,8 @@
-/* Verify, repair, reindex: works on files with no recorder running on them. */
+/* Verify, repair, reindex: works on files with no recorder running on them.
+ *
+ * libhdf5 does not survive every damage. So each file is tried out first in a child process that these calls
+ * fork and wait for (about 2 ms a file, and its metadata are read twice); a file that the child dies of is a
+ * finding with ESK_ECORRUPT, and is not opened. */
 #ifndef ESKER_CHECK_H
 #define ESKER_CHECK_H
 

@@ -109,7 +109,7 @@ esk_status esk_store_reindex(
 	esk_index_file *files = NULL;
 	size_t count = 0;
 	if (status == ESK_OK)
-		status = esk_index_scan(os, path, NULL, &files, &count, err);
+		status = esk_index_scan(os, path, NULL, true, &files, &count, err);
 	if (status != ESK_OK)
 		return status;
 	for (size_t i = 0; i < count; i++)

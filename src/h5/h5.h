@@ -29,9 +29,10 @@ esk_status esk_h5_open_write(const esk_os *os, const char *path, esk_h5 **ret_fi
 /* Opens for reading, also while another handle writes it: takes the state of one commit (retries by the
  * journal's change counter). Files that anything else wrote open too. */
 esk_status esk_h5_open_read(const esk_os *os, const char *path, esk_h5 **ret_file, esk_error *err);
-/* Opens and lists the file at `path` in a forked child, for what is about to look into a file that may be
- * damaged: libhdf5 does not survive every damage. ESK_ECORRUPT: the child did not. ESK_OK says no more than
- * that opening it is safe. */
+/* Reads with libhdf5 in a forked child what verify and repair will, for what is about to look into a file
+ * that may be damaged: libhdf5 does not survive every damage. ESK_ECORRUPT: the child did not. ESK_OK says no
+ * more than that nothing speaks against opening it. Costs a fork and reading the metadata twice. No lock of
+ * this process may be held. */
 esk_status esk_h5_probe(const esk_os *os, const char *path, esk_error *err);
 /* Commits nothing. A writer whose last commit finished and who wrote nothing since leaves a clean file
  * without journal. A reader closes. NULL is allowed. Everything is freed in any case. */
@@ -160,6 +161,20 @@ static inline void esk_h5_chunk_rows(
 	*ret_first = chunk / band_chunks * info->chunk_shape[0];
 	*ret_rows = *ret_first < info->rows ? esk_min_u64(info->chunk_shape[0], info->rows - *ret_first) : 0;
 }
+
+/* The rows that are worth reading of a dataset that is read by rows: all, or those of the chunks that are
+ * stored where its dimensions claim far more than the file holds. */
+typedef struct esk_h5_row_walk {
+	const esk_h5_info *info;
+	esk_h5_chunk_list chunks;
+	uint64_t next_chunk;
+	uint64_t row; /* up to `end` is to come */
+	uint64_t end;
+} esk_h5_row_walk;
+esk_status esk_h5_row_walk_begin(esk_h5_row_walk *walk, esk_h5_dataset *dataset, esk_error *err);
+/* The next rows, `most` at most; false at the end. */
+bool esk_h5_row_walk_next(esk_h5_row_walk *walk, uint64_t most, uint64_t *ret_row, uint64_t *ret_count);
+void esk_h5_row_walk_end(esk_h5_row_walk *walk);
 
 /* Bytes that the dataset takes in the file. */
 esk_status esk_h5_stored_bytes(esk_h5_dataset *dataset, uint64_t *ret_bytes, esk_error *err);

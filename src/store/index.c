@@ -110,7 +110,7 @@ static esk_status visit_foreign(void *arg, esk_h5_dataset *dataset, esk_error *e
 }
 
 static esk_status read_file(
-	const esk_os *os, esk_pool *pool, const char *path, esk_index_file *file, esk_error *err)
+	const esk_os *os, esk_pool *pool, const char *path, bool probe, esk_index_file *file, esk_error *err)
 {
 	esk_h5 *h5;
 	struct stat st;
@@ -119,7 +119,10 @@ static esk_status read_file(
 		file->head.created_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 		file->head.commit_ns = file->head.created_ns;
 	}
-	esk_status status = esk_h5_open_read(os, path, &h5, err);
+	esk_status status = probe ? esk_h5_probe(os, path, err) : ESK_OK;
+	file->untouchable = status != ESK_OK;
+	if (status == ESK_OK)
+		status = esk_h5_open_read(os, path, &h5, err);
 	if (status != ESK_OK)
 		return status;
 	esk_segment_head head;
@@ -162,7 +165,7 @@ void esk_index_free(esk_index_file *files, size_t count)
 	free(files);
 }
 
-esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run,
+esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run, bool probe,
 	esk_index_file **ret_files, size_t *ret_count, esk_error *err)
 {
 	esk_index_file *files = NULL;
@@ -191,7 +194,7 @@ esk_status esk_index_scan(const esk_os *os, const char *directory, const char *r
 		snprintf(file->name, sizeof file->name, "%s", entry->d_name);
 		snprintf(file->head.run, sizeof file->head.run, "%.*s",
 			(int)esk_min_u64(strlen(entry->d_name) - 3, ESK_MAX_NAME), entry->d_name);
-		file->status = read_file(os, pool, path, file, &file->error);
+		file->status = read_file(os, pool, path, probe, file, &file->error);
 		if (run != NULL && strcmp(file->head.run, run) != 0) {
 			esk_index_file other = *file;
 			count--;
@@ -403,9 +406,13 @@ static esk_status collect_suspects(
 		if (k->file_count > 0 && bsearch(entry->d_name, k->files, k->file_count, sizeof *k->files,
 						 (int (*)(const void *, const void *))strcmp) != NULL)
 			continue;
-		/* A sealed segment's run is in its head; a foreign file is a run by its own name. */
-		if (esk_store_file_path(directory, entry->d_name, path) &&
-			esk_h5_open_read(k->store->environment.os, path, &h5, NULL) == ESK_OK) {
+		/* A sealed segment's run is in its head; a foreign file is a run by its own name. Nobody
+		 * knows where it comes from: it is tried out first. */
+		esk_error why;
+		bool fits = esk_store_file_path(directory, entry->d_name, path);
+		if (fits && esk_h5_probe(k->store->environment.os, path, &why) != ESK_OK)
+			esk_log(&k->store->logger, ESK_LOG_ERROR, "not catalogued: %s", why.message);
+		else if (fits && esk_h5_open_read(k->store->environment.os, path, &h5, NULL) == ESK_OK) {
 			bool ours = esk_segment_read_head(h5, &head, NULL) == ESK_OK;
 			esk_h5_close(h5, NULL);
 			status = ours ? add_suspect(k, head.run, strlen(head.run), err)
@@ -443,13 +450,13 @@ static esk_status put_or_delete(
 }
 
 esk_status esk_index_run(esk_catalog *catalog, const esk_os *os, const char *store_path, const char *run,
-	const esk_logger *logger, bool *ret_told, esk_error *err)
+	bool probe, const esk_logger *logger, bool *ret_told, esk_error *err)
 {
 	esk_index_file *files;
 	size_t count;
 	char mark[ESK_PATH_BYTES];
 	bool told = true;
-	esk_status status = esk_index_scan(os, store_path, run, &files, &count, err);
+	esk_status status = esk_index_scan(os, store_path, run, probe, &files, &count, err);
 	if (status != ESK_OK)
 		return status;
 	for (size_t i = 0; i < count; i++) {
@@ -492,7 +499,8 @@ static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
 	}
 	if (!clean_up(store, run))
 		return ESK_OK;
-	esk_status status = esk_index_scan(store->environment.os, store->path, run, &files, &count, err);
+	esk_status status =
+		esk_index_scan(store->environment.os, store->path, run, false, &files, &count, err);
 	if (status != ESK_OK)
 		return status;
 	bool ours = has_esker_file(files, count) || count == 0;
@@ -518,7 +526,7 @@ static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
 		return status;
 	bool told;
 	status = esk_index_run(
-		store->catalog, store->environment.os, store->path, run, &store->logger, &told, err);
+		store->catalog, store->environment.os, store->path, run, false, &store->logger, &told, err);
 	esk_run_hold_drop(&hold);
 	return status;
 }

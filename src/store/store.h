@@ -68,12 +68,14 @@ typedef struct esk_index_file {
 	esk_gap *gaps;
 	size_t gap_count;
 	esk_status status; /* not ESK_OK: it could not be read, and `error` says why */
+	bool untouchable;  /* libhdf5 does not survive it: it is not to be opened */
 	esk_error error;
 } esk_index_file;
 
 /* Reads what the catalogue needs of every *.h5 in the directory whose run is `run` (NULL: all), ordered by
- * run and number. *ret_files is to free with esk_index_free. */
-esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run,
+ * run and number. With `probe` each file is tried out in a child process first. *ret_files is to free with
+ * esk_index_free. */
+esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run, bool probe,
 	esk_index_file **ret_files, size_t *ret_count, esk_error *err);
 void esk_index_free(esk_index_file *files, size_t count);
 /* Replaces what the catalogue says of the run whose files these are (all of one run), in one transaction. */
@@ -82,7 +84,7 @@ esk_status esk_index_put(esk_catalog *catalog, const esk_index_file *files, size
  * be read at present (which is not damage) nothing changes, and *ret_told is false. The caller holds the
  * run's lock. */
 esk_status esk_index_run(esk_catalog *catalog, const esk_os *os, const char *store_path, const char *run,
-	const esk_logger *logger, bool *ret_told, esk_error *err);
+	bool probe, const esk_logger *logger, bool *ret_told, esk_error *err);
 /* After opening a store: recovers runs that nobody records, and puts files that the catalogue does not know.
  */
 esk_status esk_store_reconcile(esk_store *store, esk_error *err);
