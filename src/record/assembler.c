@@ -78,12 +78,38 @@ static void chunk_destroy(esk_chunk *chunk)
 	free(chunk);
 }
 
+/* Puts a chunk among the free ones. Only an open chunk owns rows of a by-reference column: were its buffer
+ * left to it, memory would grow until every chunk in flight had been open at some commit. */
+static void chunk_free(esk_chunk *chunk)
+{
+	esk_column_writer *writer = chunk->writer;
+	if (writer->by_reference && writer->spare == NULL) {
+		writer->spare = chunk->buffer;
+		chunk->buffer = NULL;
+	} else if (writer->by_reference) {
+		free(chunk->buffer);
+		chunk->buffer = NULL;
+	}
+	chunk->next = writer->free_chunks;
+	writer->free_chunks = chunk;
+}
+
 static void chunk_recycle(esk_recorder *r, esk_chunk *chunk)
 {
 	esk_buffer_give(r, chunk->out, chunk->out_capacity);
 	chunk->out = NULL;
-	chunk->next = chunk->writer->free_chunks;
-	chunk->writer->free_chunks = chunk;
+	chunk_free(chunk);
+}
+
+/* Gives a chunk a buffer for rows of its own. */
+static esk_status chunk_own(esk_chunk *chunk, esk_error *err)
+{
+	esk_column_writer *writer = chunk->writer;
+	if (chunk->buffer != NULL)
+		return ESK_OK;
+	chunk->buffer = writer->spare != NULL ? writer->spare : malloc(writer->chunk_bytes);
+	writer->spare = NULL;
+	return chunk->buffer != NULL ? ESK_OK : esk_fail_memory(err, writer->chunk_bytes, "a chunk");
 }
 
 static esk_chunk *chunk_take(esk_column_writer *writer, uint64_t index, esk_error *err)
@@ -116,12 +142,22 @@ static esk_chunk *chunk_take(esk_column_writer *writer, uint64_t index, esk_erro
 	return chunk;
 }
 
+/* Frees what no chunk in use has. */
+static void drop_free(esk_column_writer *writer)
+{
+	while (writer->free_chunks != NULL) {
+		esk_chunk *next = writer->free_chunks->next;
+		chunk_destroy(writer->free_chunks);
+		writer->free_chunks = next;
+	}
+	free(writer->spare);
+	writer->spare = NULL;
+}
+
 void esk_writer_reset(esk_column_writer *writer)
 {
-	if (writer->open != NULL) {
-		writer->open->next = writer->free_chunks;
-		writer->free_chunks = writer->open;
-	}
+	if (writer->open != NULL)
+		chunk_free(writer->open);
 	writer->open = NULL;
 	writer->dataset = NULL;
 	writer->rows = writer->written_rows = writer->partial_rows = 0;
@@ -131,11 +167,7 @@ void esk_writer_reset(esk_column_writer *writer)
 void esk_writer_clear(esk_column_writer *writer)
 {
 	chunk_destroy(writer->open);
-	for (esk_chunk *chunk = writer->free_chunks; chunk != NULL;) {
-		esk_chunk *next = chunk->next;
-		chunk_destroy(chunk);
-		chunk = next;
-	}
+	drop_free(writer);
 	free(writer->pending);
 	free(writer->pending_bytes);
 	*writer = (esk_column_writer){0};
@@ -164,19 +196,16 @@ esk_status esk_writer_attach(
 	esk_status status = esk_pipeline_check(&writer->pipeline, err);
 	if (status != ESK_OK)
 		return esk_fail_in(err, status, "dataset \"%s\"", info->path);
-	while (writer->free_chunks != NULL) { /* made for another chunk shape, perhaps */
-		esk_chunk *next = writer->free_chunks->next;
-		chunk_destroy(writer->free_chunks);
-		writer->free_chunks = next;
-	}
+	drop_free(writer); /* made for another chunk shape, perhaps */
 	esk_chunk *chunk = writer->open = chunk_take(writer, info->rows / writer->chunk_rows, err);
 	if (chunk == NULL)
 		return err != NULL ? err->code : ESK_ENOMEM;
 	uint64_t partial = info->rows % writer->chunk_rows;
 	if (partial == 0)
 		return ESK_OK;
-	if (chunk->buffer == NULL && (chunk->buffer = malloc(writer->chunk_bytes)) == NULL)
-		return esk_fail_memory(err, writer->chunk_bytes, "a chunk");
+	status = chunk_own(chunk, err);
+	if (status != ESK_OK)
+		return status;
 	esk_h5_rows piece = {.row = info->rows - partial, .count = partial, .out = chunk->buffer};
 	status = esk_h5_read_rows(dataset, r->pool, &piece, 1, err);
 	chunk->rows = partial;
@@ -435,8 +464,9 @@ static esk_status own_spans(esk_recorder *r, esk_column_writer *writer, esk_erro
 	esk_chunk *chunk = writer->open;
 	if (writer->strings || chunk == NULL || chunk->span_count == 0)
 		return ESK_OK;
-	if (chunk->buffer == NULL && (chunk->buffer = malloc(writer->chunk_bytes)) == NULL)
-		return esk_fail_memory(err, writer->chunk_bytes, "a chunk");
+	esk_status status = chunk_own(chunk, err);
+	if (status != ESK_OK)
+		return status;
 	for (uint32_t i = 1; i <= chunk->span_count; i++) {
 		memcpy(chunk->buffer + chunk->owned_bytes, chunk->spans[i].data, chunk->spans[i].size_bytes);
 		chunk->owned_bytes += chunk->spans[i].size_bytes;

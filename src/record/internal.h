@@ -42,7 +42,7 @@ struct esk_chunk {
 	uint64_t index;
 	uint64_t rows;
 	uint64_t owned_bytes; /* valid bytes in buffer; spans come behind them */
-	uint8_t *buffer;      /* chunk_bytes; NULL until needed */
+	uint8_t *buffer;      /* chunk_bytes; by reference: NULL until rows are owned */
 	esk_span *spans;      /* by reference: [0] is for the buffer, [1 …] are in the ring */
 	uint32_t span_count;  /* in the ring */
 	void *out;            /* encoded */
@@ -67,6 +67,7 @@ struct esk_column_writer {
 	esk_h5_dataset *dataset;
 	esk_chunk *open; /* the chunk that takes rows; NULL for strings */
 	esk_chunk *free_chunks;
+	uint8_t *spare;        /* by reference: chunk_bytes that no chunk has, or NULL */
 	uint64_t rows;         /* in the live segment, drained */
 	uint64_t written_rows; /* extent that was set */
 	uint64_t partial_rows; /* rows of `open` that the last commit wrote */
