@@ -2,6 +2,7 @@
 #ifndef ESKER_ESKER_H
 #define ESKER_ESKER_H
 
+#include <esker/arrow.h>
 #include <esker/check.h>
 #include <esker/codec.h>
 #include <esker/column.h>
