@@ -213,6 +213,34 @@ ESK_API void esk_stream_abandon(esk_stream *stream, esk_reservation *reservation
 /* As esk_run_commit; the watermark's rows are this stream's. */
 ESK_API esk_status esk_stream_commit(esk_stream *stream, esk_watermark *ret_watermark, esk_error *err);
 
+/* Index that the next row of the stream gets: rows appended so far, by this session and earlier ones. Safe
+ * from any thread; another thread may append before the caller does anything with it. */
+ESK_API uint64_t esk_stream_rows(const esk_stream *stream);
+
+/* ---- several streams at once -------------------------------------------------------------------------- */
+
+/* Rows of one stream in an append to several. */
+typedef struct esk_rows_part {
+	esk_stream *stream;          /* of the run; each at most once */
+	uint64_t rows;               /* 0: nothing is appended, but `row` is told */
+	const void *const *cells;    /* as esk_stream_append_rows; not looked at without rows */
+	const uint8_t *const *valid; /* the same */
+	uint64_t row;                /* out: index of the first of them */
+} esk_rows_part;
+
+/* Appends the rows of all parts as one: they are acknowledged together, become durable in the same commit,
+ * and survive a crash together or not at all. Under ESK_OVERWRITE they are overwritten together. Order of
+ * parts is free; appends from several threads to the same streams do not wait for each other in a circle. On
+ * failure nothing was appended. Safe from any thread; no system call while the ring has room. Errors: as
+ * esk_stream_append; ESK_EINVAL (no rows at all, a stream twice or of another run), ESK_ERANGE (together
+ * larger than one record of the ring: it is not split). */
+ESK_API esk_status esk_run_append(esk_run *run, esk_rows_part *parts, size_t part_count, esk_error *err);
+
+/* Bytes of the ring that such an append takes, to compare with esk_run_max_record_bytes. UINT64_MAX where
+ * that cannot be said (a text with a NUL byte). */
+ESK_API uint64_t esk_run_append_bytes(const esk_rows_part *parts, size_t part_count);
+ESK_API uint64_t esk_run_max_record_bytes(const esk_run *run);
+
 /* The stream's columns, borrowed until the run is closed. */
 ESK_API const esk_column *esk_stream_columns(const esk_stream *stream, size_t *ret_count);
 

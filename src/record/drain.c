@@ -37,7 +37,7 @@ void esk_drain_add_gap(esk_recorder *r, const esk_gap *gap)
 	pthread_mutex_unlock(&r->lock);
 }
 
-static void note_lost(esk_recorder *r, const esk_stream *stream, uint64_t records, uint64_t bytes,
+void esk_drain_note_lost(esk_recorder *r, const esk_stream *stream, uint64_t records, uint64_t bytes,
 	uint64_t first, uint64_t cause)
 {
 	uint32_t streams = atomic_load_explicit(
@@ -59,161 +59,6 @@ static void note_lost(esk_recorder *r, const esk_stream *stream, uint64_t record
 		evicted ? "overwritten before they were drained" : "damaged in the ring");
 }
 
-/* ---- one record ---- */
-
-static esk_status bad_record(
-	const esk_recorder *r, const esk_ring_record *record, const char *what, esk_error *err)
-{
-	return esk_fail(err, ESK_ECORRUPT, "run \"%s\": ring record %llu: %s", r->name,
-		(unsigned long long)record->sequence, what);
-}
-
-/* Makes r->strings the `count` strings of a block of sizes; their bytes start at *bytes, which moves on. */
-static esk_status take_strings(esk_recorder *r, const uint8_t *payload, const uint8_t *sizes, uint64_t count,
-	uint64_t *bytes_at, esk_error *err)
-{
-	if (count > r->strings_capacity) {
-		esk_string *grown = realloc(r->strings, count * sizeof *grown);
-		if (grown == NULL)
-			return esk_fail_memory(err, count * sizeof *grown, "strings");
-		r->strings = grown;
-		r->strings_capacity = count;
-	}
-	for (uint64_t i = 0; i < count; i++) {
-		uint32_t size;
-		memcpy(&size, sizes + i * sizeof size, sizeof size);
-		r->strings[i] = (esk_string){(const char *)payload + *bytes_at, size};
-		*bytes_at += size;
-	}
-	return ESK_OK;
-}
-
-/* Before anything of the record is applied: columns have equally many rows, whatever is in it. */
-static esk_status check_strings(const esk_recorder *r, const esk_stream *stream,
-	const esk_ring_record *record, const uint8_t *payload, uint64_t rows, const uint64_t *at,
-	const esk_rows_layout *layout, esk_error *err)
-{
-	uint64_t room = record->size_bytes - layout->strings_offset;
-	for (size_t c = 0; c < stream->column_count && stream->has_strings; c++) {
-		uint64_t count = stream->writers[c].strings ? rows * stream->writers[c].elements : 0;
-		for (uint64_t i = 0; i < count; i++) {
-			uint32_t size;
-			memcpy(&size, payload + at[c] + i * sizeof size, sizeof size);
-			if (size > room)
-				return bad_record(r, record, "a string reaches beyond it", err);
-			room -= size;
-		}
-	}
-	return ESK_OK;
-}
-
-static esk_status apply_columns(esk_recorder *r, esk_stream *stream, const uint8_t *payload, uint64_t rows,
-	const uint64_t *at, const esk_rows_layout *layout, esk_error *err)
-{
-	uint64_t bytes_at = layout->strings_offset;
-	esk_status status = ESK_OK;
-	for (size_t c = 0; c < stream->column_count && status == ESK_OK; c++) {
-		esk_column_writer *writer = &stream->writers[c];
-		if (writer->strings) {
-			status = take_strings(
-				r, payload, payload + at[c], rows * writer->elements, &bytes_at, err);
-			if (status == ESK_OK)
-				status = esk_writer_append_strings(r, writer, r->strings, rows, err);
-		} else {
-			status = esk_writer_append(r, writer, payload + at[c], rows, err);
-		}
-		size_t valid = stream->valid_writer[c];
-		if (status == ESK_OK && valid != SIZE_MAX)
-			status = esk_writer_append(r, &stream->writers[valid],
-				payload + at[stream->column_count + c], rows, err);
-	}
-	return status;
-}
-
-#define INLINE_COLUMNS 64
-
-static esk_status apply_rows(esk_recorder *r, esk_stream *stream, const esk_ring_record *record,
-	const uint8_t *payload, esk_error *err)
-{
-	esk_rows_head head;
-	if (record->size_bytes < sizeof head)
-		return bad_record(r, record, "shorter than its head", err);
-	memcpy(&head, payload, sizeof head);
-	uint64_t inline_at[2 * INLINE_COLUMNS];
-	uint64_t *at = inline_at;
-	size_t n = stream->column_count;
-	if (n > INLINE_COLUMNS && (at = malloc(2 * n * sizeof *at)) == NULL)
-		return esk_fail_memory(err, 2 * n * sizeof *at, "offsets");
-	esk_rows_layout layout;
-	esk_status status;
-	if (head.rows == 0 || !esk_rows_layout_compute(stream, head.rows, at, at + n, &layout) ||
-		layout.total_bytes > record->size_bytes)
-		status = bad_record(r, record, "its rows do not fit it", err);
-	else
-		status = check_strings(r, stream, record, payload, head.rows, at, &layout, err);
-	if (status == ESK_OK)
-		status = esk_missing_fill(r, stream, record->sequence, head.row, err);
-	if (status == ESK_OK)
-		status = apply_columns(r, stream, payload, head.rows, at, &layout, err);
-	if (status == ESK_OK) {
-		stream->promised += head.rows;
-		stream->sequence = record->sequence;
-		esk_index_keep(stream, payload, head.rows, at, &layout);
-		stream->rows += head.rows;
-		r->replayed_rows += head.rows;
-	}
-	if (at != inline_at)
-		free(at);
-	return status;
-}
-
-/* Overwrite: copies the record out of harm's way; false if it was overwritten meanwhile. */
-static bool copy_out(esk_recorder *r, const esk_ring_record *record, esk_status *status, esk_error *err)
-{
-	if (record->size_bytes > r->bounce_bytes) {
-		void *grown = realloc(r->bounce, record->size_bytes);
-		if (grown == NULL) {
-			*status = esk_fail_memory(err, record->size_bytes, "a record");
-			return false;
-		}
-		r->bounce = grown;
-		r->bounce_bytes = record->size_bytes;
-	}
-	esk_ring_copy(r->bounce, record->payload, record->size_bytes);
-	return esk_ring_still_valid(r->ring, record);
-}
-
-static esk_status apply_record(esk_recorder *r, const esk_ring_record *record, esk_error *err)
-{
-	uint32_t streams = atomic_load_explicit(
-		&r->stream_count, memory_order_acquire); /* with the release in add_stream */
-	esk_stream *stream = record->stream < streams ? r->streams[record->stream] : NULL;
-	esk_status status = ESK_OK;
-	if (record->lost_before_records > 0)
-		note_lost(r, stream, record->lost_before_records, record->lost_before_bytes,
-			record->sequence - record->lost_before_records, ESK_CAUSE_OVERWRITTEN);
-	const uint8_t *payload = record->payload;
-	if (r->options.policy == ESK_OVERWRITE) {
-		if (!copy_out(r, record, &status, err)) {
-			if (status == ESK_OK)
-				note_lost(r, stream, 1, record->size_bytes, record->sequence,
-					ESK_CAUSE_OVERWRITTEN);
-			return status;
-		}
-		payload = r->bounce;
-	}
-	if (record->kind != ESK_RECORD_ROWS || stream == NULL) {
-		note_lost(r, stream, 1, record->size_bytes, record->sequence, ESK_CAUSE_DAMAGED);
-		return ESK_OK;
-	}
-	status = apply_rows(r, stream, record, payload, err);
-	if (status == ESK_ECORRUPT) { /* of the record: it is counted, and recording goes on */
-		note_lost(r, stream, 1, record->size_bytes, record->sequence, ESK_CAUSE_DAMAGED);
-		return ESK_OK;
-	}
-	return status;
-}
-
 esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_bytes, esk_error *err)
 {
 	uint64_t bytes = 0;
@@ -223,7 +68,7 @@ esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_byt
 		bool found = false;
 		esk_error damage = {0};
 		if (esk_ring_read(r->ring, &record, &found, &damage) != ESK_OK) {
-			note_lost(r, NULL, 1, 0, r->drained_sequence + 1, ESK_CAUSE_DAMAGED);
+			esk_drain_note_lost(r, NULL, 1, 0, r->drained_sequence + 1, ESK_CAUSE_DAMAGED);
 			esk_log(&r->logger, ESK_LOG_ERROR, "run \"%s\": %s", r->name, damage.message);
 			continue;
 		}
@@ -236,7 +81,7 @@ esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_byt
 		}
 		if (record.sequence - record.lost_before_records > r->drained_sequence + 1)
 			r->skipped_sequence = record.sequence - 1;
-		status = apply_record(r, &record, err);
+		status = esk_drain_apply(r, &record, err);
 		if (status != ESK_OK)
 			break;
 		r->drained_position = record.next_position;

@@ -16,7 +16,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define ESK_RECORD_ROWS 1u          /* kind of a ring record that holds rows */
+/* Kinds of ring records. A kind that is not known is refused (apply.c). */
+#define ESK_RECORD_ROWS 1u  /* rows of one stream */
+#define ESK_RECORD_GROUP 2u /* rows of several streams, taken together */
+#define ESK_RECORD_LAST 2u
+
 #define ESK_BY_REFERENCE_BYTES 4096 /* cells this large are compressed where they lie in the ring */
 #define ESK_INFLIGHT_BYTES (24ull << 20)
 #define ESK_OVERLAY_LIMIT_BYTES (16ull << 20)
@@ -31,6 +35,19 @@ typedef struct esk_rows_head {
 	uint32_t reserved;
 	uint64_t row; /* index that the first of them was promised */
 } esk_rows_head;
+
+/* ESK_RECORD_GROUP: this head, then the parts, each with its head and the payload of a record of rows, padded
+ * to 8 bytes. */
+typedef struct esk_group_head {
+	uint32_t parts;
+	uint32_t reserved;
+} esk_group_head;
+
+typedef struct esk_part_head {
+	uint32_t stream;
+	uint32_t reserved;
+	uint64_t size_bytes; /* of the payload */
+} esk_part_head;
 
 typedef struct esk_chunk esk_chunk;
 typedef struct esk_column_writer esk_column_writer;
@@ -293,6 +310,18 @@ esk_status esk_stream_create(esk_recorder *recorder, const char *name, const esk
 void esk_stream_destroy(esk_stream *stream);
 /* Abandons a reservation that nobody will publish any more: what was appended behind it can be drained. */
 void esk_stream_drop_reservation(esk_stream *stream);
+esk_status esk_stream_check_open(const esk_stream *stream, esk_error *err);
+/* ESK_EINVAL where a cell of a column lacks that is not nullable. */
+esk_status esk_stream_check_cells(const esk_stream *stream, const void *const *cells, esk_error *err);
+/* Bytes of the payload that `rows` rows take, with their strings, each of which is checked. `cell_at` and
+ * `valid_at` are column_count offsets each, filled. */
+esk_status esk_stream_measure(const esk_stream *stream, uint64_t rows, const void *const *cells,
+	uint64_t *cell_at, uint64_t *valid_at, esk_rows_layout *ret_layout, uint64_t *ret_bytes,
+	esk_error *err);
+/* Fills a payload whose rows begin with the index `row`. valid may be NULL; valid[c] may be NULL. */
+void esk_stream_fill(const esk_stream *stream, uint8_t *payload, uint64_t rows, uint64_t row,
+	const uint64_t *cell_at, const uint64_t *valid_at, const esk_rows_layout *layout,
+	const void *const *cells, const uint8_t *const *valid);
 
 /* assembler.c: drain thread */
 esk_status esk_writer_init(esk_column_writer *writer, const esk_column *column, const char *default_codec,
@@ -354,7 +383,15 @@ esk_status esk_commit_collect(esk_recorder *r, bool wait, esk_error *err);
 void *esk_committer_main(void *arg);
 void esk_commit_snapshot_clear(esk_commit_snapshot *snapshot);
 
+/* apply.c: drain thread */
+/* Takes what a record holds. A damaged record is counted and passed over, which is success; a failure is the
+ * segment's. */
+esk_status esk_drain_apply(esk_recorder *r, const esk_ring_record *record, esk_error *err);
+
 /* drain.c */
+/* Records that will not come: told as a gap. `stream` may be NULL. */
+void esk_drain_note_lost(esk_recorder *r, const esk_stream *stream, uint64_t records, uint64_t bytes,
+	uint64_t first, uint64_t cause);
 void *esk_drain_main(void *arg);
 /* Reads published records, about max_bytes of them; *ret_bytes says how much there was. */
 esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_bytes, esk_error *err);

@@ -124,6 +124,9 @@ esk_status esk_recorder_set_metadata(esk_recorder *recorder, const char *json, e
 /* `options` is complete (esk_run_stream_with). */
 esk_status esk_recorder_stream(esk_recorder *recorder, const char *name, const esk_column *columns,
 	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err);
+esk_status esk_recorder_append(
+	esk_recorder *recorder, esk_rows_part *parts, size_t part_count, esk_error *err);
+uint64_t esk_recorder_max_record_bytes(const esk_recorder *recorder);
 const char *esk_recorder_name(const esk_recorder *recorder);
 const char *esk_recorder_file(const esk_recorder *recorder);
 

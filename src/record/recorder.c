@@ -204,7 +204,7 @@ static esk_status find_old_ring(esk_recorder *r, esk_error *err)
 	esk_status status = esk_ring_attach(r->ring_path, &r->ring, &why);
 	if (status == ESK_OK)
 		status = esk_ring_drain_begin(r->ring, &why);
-	if (status == ESK_EBUSY || status == ESK_EACCES || status == ESK_ENOMEM) {
+	if (status == ESK_EBUSY || status == ESK_EACCES || status == ESK_ENOMEM || status == ESK_EVERSION) {
 		if (err != NULL)
 			*err = why;
 		return status;
@@ -760,6 +760,11 @@ esk_status esk_recorder_stats(esk_recorder *r, esk_run_stats *ret_stats, esk_err
 	stats.struct_size = ret_stats->struct_size;
 	memcpy(ret_stats, &stats, size);
 	return ESK_OK;
+}
+
+uint64_t esk_recorder_max_record_bytes(const esk_recorder *r)
+{
+	return esk_ring_max_payload(r->ring);
 }
 
 const char *esk_recorder_name(const esk_recorder *r)

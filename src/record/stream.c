@@ -93,7 +93,7 @@ void esk_stream_destroy(esk_stream *stream)
 	free(stream);
 }
 
-static esk_status check_open(const esk_stream *stream, esk_error *err)
+esk_status esk_stream_check_open(const esk_stream *stream, esk_error *err)
 {
 	const esk_recorder *r = stream->recorder;
 	if (r->fork_count != esk_os_fork_count())
@@ -185,8 +185,7 @@ static void copy_cells(const esk_stream *stream, uint8_t *to, const void *from, 
 		memcpy(to, from, bytes);
 }
 
-/* Fills a claimed record. valid may be NULL; valid[c] may be NULL. */
-static void fill(const esk_stream *stream, uint8_t *payload, uint64_t rows, uint64_t row,
+void esk_stream_fill(const esk_stream *stream, uint8_t *payload, uint64_t rows, uint64_t row,
 	const uint64_t *cell_at, const uint64_t *valid_at, const esk_rows_layout *layout,
 	const void *const *cells, const uint8_t *const *valid)
 {
@@ -215,6 +214,21 @@ static void fill(const esk_stream *stream, uint8_t *payload, uint64_t rows, uint
 	}
 }
 
+esk_status esk_stream_measure(const esk_stream *stream, uint64_t rows, const void *const *cells,
+	uint64_t *cell_at, uint64_t *valid_at, esk_rows_layout *ret_layout, uint64_t *ret_bytes,
+	esk_error *err)
+{
+	uint64_t string_bytes = 0;
+	if (rows > UINT32_MAX || !esk_rows_layout_compute(stream, rows, cell_at, valid_at, ret_layout))
+		return esk_fail(err, ESK_ERANGE, "stream \"%s\": %llu rows at once", stream->name,
+			(unsigned long long)rows);
+	esk_status status =
+		stream->has_strings ? measure_strings(stream, rows, cells, &string_bytes, err) : ESK_OK;
+	if (status == ESK_OK)
+		*ret_bytes = ret_layout->total_bytes + string_bytes;
+	return status;
+}
+
 #define INLINE_COLUMNS 64
 
 /* One record: all `rows` rows. */
@@ -231,17 +245,12 @@ static esk_status append_record(esk_stream *stream, uint64_t rows, const void *c
 	}
 	esk_rows_layout layout;
 	esk_ring_slot slot;
-	uint64_t row, string_bytes = 0;
-	esk_status status = ESK_OK;
-	if (rows > UINT32_MAX || !esk_rows_layout_compute(stream, rows, at, at + n, &layout))
-		status = esk_fail(err, ESK_ERANGE, "stream \"%s\": %llu rows at once", stream->name,
-			(unsigned long long)rows);
-	if (status == ESK_OK && stream->has_strings)
-		status = measure_strings(stream, rows, cells, &string_bytes, err);
+	uint64_t row, bytes;
+	esk_status status = esk_stream_measure(stream, rows, cells, at, at + n, &layout, &bytes, err);
 	if (status == ESK_OK)
-		status = claim(stream, rows, layout.total_bytes + string_bytes, &slot, &row, err);
+		status = claim(stream, rows, bytes, &slot, &row, err);
 	if (status == ESK_OK) {
-		fill(stream, slot.payload, rows, row, at, at + n, &layout, cells, valid);
+		esk_stream_fill(stream, slot.payload, rows, row, at, at + n, &layout, cells, valid);
 		esk_ring_publish(stream->recorder->ring, &slot);
 		if (ret_row != NULL)
 			*ret_row = row;
@@ -251,7 +260,7 @@ static esk_status append_record(esk_stream *stream, uint64_t rows, const void *c
 	return status;
 }
 
-static esk_status check_cells(const esk_stream *stream, const void *const *cells, esk_error *err)
+esk_status esk_stream_check_cells(const esk_stream *stream, const void *const *cells, esk_error *err)
 {
 	for (size_t c = 0; c < stream->column_count; c++)
 		if (cells[c] == NULL && !stream->columns[c].nullable)
@@ -261,9 +270,9 @@ static esk_status check_cells(const esk_stream *stream, const void *const *cells
 
 esk_status esk_stream_append(esk_stream *stream, const void *const *cells, uint64_t *ret_row, esk_error *err)
 {
-	esk_status status = check_open(stream, err);
+	esk_status status = esk_stream_check_open(stream, err);
 	if (status == ESK_OK)
-		status = check_cells(stream, cells, err);
+		status = esk_stream_check_cells(stream, cells, err);
 	if (status == ESK_OK)
 		status = append_record(stream, 1, cells, NULL, ret_row, err);
 	return status;
@@ -294,9 +303,9 @@ static esk_status rows_per_record(
 esk_status esk_stream_append_rows(esk_stream *stream, uint64_t rows, const void *const *cells,
 	const uint8_t *const *valid, uint64_t *ret_row, uint64_t *ret_taken, esk_error *err)
 {
-	esk_status status = check_open(stream, err);
+	esk_status status = esk_stream_check_open(stream, err);
 	if (status == ESK_OK)
-		status = check_cells(stream, cells, err);
+		status = esk_stream_check_cells(stream, cells, err);
 	uint64_t taken = 0, step = 0, first = 0;
 	if (status == ESK_OK && rows > 0)
 		status = rows_per_record(stream, rows, cells, &step, err);
@@ -339,7 +348,7 @@ taken:
 esk_status esk_stream_reserve(
 	esk_stream *stream, uint64_t rows, esk_reservation *ret_reservation, esk_error *err)
 {
-	esk_status status = check_open(stream, err);
+	esk_status status = esk_stream_check_open(stream, err);
 	if (status != ESK_OK)
 		return status;
 	if (stream->has_strings)
@@ -423,6 +432,11 @@ void esk_stream_drop_reservation(esk_stream *stream)
 	if (stream->reserved)
 		esk_ring_abandon(stream->recorder->ring, &stream->slot);
 	stream->reserved = false;
+}
+
+uint64_t esk_stream_rows(const esk_stream *stream)
+{
+	return atomic_load_explicit(&stream->next_row, memory_order_relaxed); /* an onlooker */
 }
 
 const esk_column *esk_stream_columns(const esk_stream *stream, size_t *ret_count)

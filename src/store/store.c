@@ -573,6 +573,16 @@ esk_status esk_run_get_stats(esk_run *run, esk_run_stats *ret_stats, esk_error *
 	return esk_recorder_stats(run->recorder, ret_stats, err);
 }
 
+esk_status esk_run_append(esk_run *run, esk_rows_part *parts, size_t part_count, esk_error *err)
+{
+	return esk_recorder_append(run->recorder, parts, part_count, err);
+}
+
+uint64_t esk_run_max_record_bytes(const esk_run *run)
+{
+	return esk_recorder_max_record_bytes(run->recorder);
+}
+
 const char *esk_run_name(const esk_run *run)
 {
 	return esk_recorder_name(run->recorder);
