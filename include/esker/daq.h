@@ -26,7 +26,7 @@ struct ArrowSchema;
 struct ArrowArray;
 typedef struct esk_ring esk_ring;
 typedef struct esk_ring_options esk_ring_options;
-typedef struct esk_storage_config esk_storage_config; /* config.h */
+typedef struct esk_storage_config esk_storage_config; /* storage_config.h */
 
 /* ---- instruments' rings ------------------------------------------------------------------------------- */
 
@@ -222,6 +222,8 @@ typedef struct esk_session_options {
 		columns; /* per column codec and chunk rows, as esk_arrow_sink_options has them; NULL: none */
 	uint64_t auto_flush_interval_ns; /* 0: by esk_session_flush alone, and when the ring fills */
 	uint64_t ring_bytes;             /* 0: 256 MiB */
+	esk_policy policy;               /* of the run's ring when it is full: ESK_BLOCK or ESK_REJECT */
+	uint64_t block_timeout_ns;       /* 0: 30 s */
 	const char *metadata_json;       /* an object, set as by esk_session_set_metadata_json; NULL: none */
 	uint64_t segment_bytes;          /* rotation, as esk_run_options */
 	int segment_period;              /* an esk_period */
@@ -233,9 +235,9 @@ typedef struct esk_session_options {
 		.struct_size = sizeof(esk_session_options), .auto_flush_interval_ns = 30000000000ull \
 	}
 
-/* Opens a session as `config` says (config.h; NULL: esk_storage_config_load's): in the store `output_dir`,
- * which is made if needed. `append_to`: name of an earlier session's run, or of its file; NULL: a new one.
- * The caller owns *ret_session. Errors: as esk_storage_config_load, esk_store_open, esk_run_open;
+/* Opens a session as `config` says (storage_config.h; NULL: esk_storage_config_load's): in the store
+ * `output_dir`, which is made if needed. `append_to`: name of an earlier session's run, or of its file; NULL:
+ * a new one. The caller owns *ret_session. Errors: as esk_storage_config_load, esk_store_open, esk_run_open;
  * ESK_ENOTFOUND (append_to). */
 ESK_API esk_status esk_session_open(
 	const esk_storage_config *config, const char *append_to, esk_session **ret_session, esk_error *err);
@@ -253,6 +255,14 @@ ESK_API esk_status esk_session_open_in(
  * full or too slow: nothing was taken), ESK_ECLOSED. */
 ESK_API esk_status esk_session_write_batch(esk_session *session, const char *instrument,
 	const struct ArrowSchema *schema, const struct ArrowArray *array, esk_error *err);
+
+/* The same from row `first_row` of the batch on; *ret_taken (may be NULL) is the number of rows taken, also
+ * on failure, so that a caller may go on there: a batch larger than a record of the run's ring is taken in
+ * several. With ESK_REJECT, and the instrument known, the call does not wait: ESK_EFULL. Errors besides:
+ * ESK_ERANGE (first_row). */
+ESK_API esk_status esk_session_write(esk_session *session, const char *instrument,
+	const struct ArrowSchema *schema, const struct ArrowArray *array, uint64_t first_row,
+	uint64_t *ret_taken, esk_error *err);
 
 /* The same from bytes of Arrow's IPC format: a stream or a file with any number of batches. They are checked
  * first; `ret_rows` (may be NULL) is the number of rows taken. Errors besides: ESK_ECORRUPT. */
@@ -308,7 +318,8 @@ typedef struct esk_session_stats {
 /* Fills `ret_stats` (set its struct_size first). Never waits for the disk. */
 ESK_API esk_status esk_session_get_stats(esk_session *session, esk_session_stats *ret_stats, esk_error *err);
 
-/* The run below, borrowed until close. */
+/* The run's name, and the run; borrowed until close. */
+ESK_API const char *esk_session_name(const esk_session *session);
 ESK_API esk_run *esk_session_run(esk_session *session);
 
 /* Commits, closes the file (and the store that esk_session_open opened), frees the handle. NULL is allowed.
