@@ -184,6 +184,13 @@ void cli_print_man(FILE *out)
 	for (size_t i = 0; cli_commands[i] != NULL; i++)
 		put_roff_command(out, cli_commands[i]);
 	fputs(".SH ENVIRONMENT\n.TP\n\\fBESKER_STORE\\fR\nThe store, where no other is named.\n", out);
+	fputs(".TP\n\\fBESKER_CONFIG\\fR\nThe configuration file, instead of esker.toml in the current "
+	      "directory.\n",
+		out);
+	fputs(".TP\n\\fBESKER_STORAGE_\\fIKEY\\fR, \\fBESKER_DAEMON_\\fIKEY\\fR\nSettings, over those of the "
+	      "file; "
+	      "\\(aqesker config\\(aq shows them.\n",
+		out);
 	fputs(".TP\n\\fBNO_COLOR\\fR\nIf set and not empty, nothing is coloured.\n", out);
 	fputs(".TP\n\\fBHDF5_PLUGIN_PATH\\fR\nWhere libhdf5 looks for filter plugins.\n", out);
 	put_roff_section(out, "EXIT STATUS", "0 success; 1 failure; 2 the command line was not understood.");

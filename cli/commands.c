@@ -16,6 +16,7 @@ const cli_command *const cli_commands[] = {
 	&cli_verify,
 	&cli_repair,
 	&cli_reindex,
+	&cli_config,
 	&cli_doctor,
 	&cli_completion,
 	&cli_help,

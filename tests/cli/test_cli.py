@@ -28,6 +28,7 @@ COMMANDS = [
     "verify",
     "repair",
     "reindex",
+    "config",
     "doctor",
     "completion",
     "help",
