@@ -195,7 +195,7 @@ static esk_status put_stream(esk_catalog *catalog, int64_t run_id, uint32_t stre
 esk_status esk_catalog_put_stream(esk_catalog *catalog, int64_t run_id, uint32_t stream, const char *name,
 	const esk_column *columns, size_t column_count, esk_error *err)
 {
-	esk_status status = strcmp(name, "/") == 0 ? ESK_OK : esk_name_check(name, "stream", err);
+	esk_status status = esk_group_name_check(name, "stream", err);
 	for (size_t i = 0; i < column_count && status == ESK_OK; i++)
 		status = esk_column_check(&columns[i], err);
 	if (status != ESK_OK)

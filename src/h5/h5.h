@@ -97,6 +97,9 @@ esk_status esk_h5_each_scalar(
 bool esk_h5_exists(esk_h5 *file, const char *object);
 /* The same where it matters that a read which failed does not say that there is nothing. */
 esk_status esk_h5_find(esk_h5 *file, const char *object, bool *ret_exists, esk_error *err);
+/* What a path leads to. */
+typedef enum esk_h5_object { ESK_H5_NOTHING, ESK_H5_GROUP, ESK_H5_DATASET } esk_h5_object;
+esk_status esk_h5_look(esk_h5 *file, const char *path, esk_h5_object *ret_object, esk_error *err);
 /* Makes a group and those above it; one that exists is success. */
 esk_status esk_h5_make_group(esk_h5 *file, const char *path, esk_error *err);
 /* Unlinks a group or dataset. */

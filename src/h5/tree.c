@@ -95,6 +95,31 @@ esk_status esk_h5_find(esk_h5 *file, const char *object, bool *ret_exists, esk_e
 	return status;
 }
 
+esk_status esk_h5_look(esk_h5 *file, const char *object, esk_h5_object *ret_object, esk_error *err)
+{
+	char path[ESK_H5_PATH_BYTES];
+	esk_h5_object found = ESK_H5_NOTHING;
+	esk_status status = esk_h5_path_check(object, false, path, err);
+
+	if (status == ESK_OK)
+		status = esk_h5_enter(file, err);
+	if (status != ESK_OK)
+		return status;
+	if (esk_h5_path_exists(file, path)) {
+		hid_t id = H5Oopen(file->id, path[0] ? path : "/", H5P_DEFAULT);
+		found = id >= 0 && H5Iget_type(id) == H5I_GROUP ? ESK_H5_GROUP : ESK_H5_DATASET;
+		if (id < 0)
+			status = esk_h5_fail(err, ESK_ECORRUPT, "%s: cannot open '/%s'", file->path, path);
+		esk_h5_drop(id);
+	} else if (esk_h5_driver_error()) {
+		status = esk_h5_fail(err, ESK_EIO, "%s: cannot look for '/%s'", file->path, path);
+	}
+	status = esk_h5_leave(file, status, err);
+	if (status == ESK_OK)
+		*ret_object = found;
+	return status;
+}
+
 static bool is_ascii(const char *text)
 {
 	while (*text != '\0' && (unsigned char)*text < 0x80)

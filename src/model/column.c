@@ -16,23 +16,36 @@ uint64_t esk_column_cell_bytes(const esk_column *column)
 	return bytes;
 }
 
-esk_status esk_column_name_check(const char *name, esk_error *err)
+/* A name, or names with '/' between them. */
+static esk_status check_path(const char *name, const char *what, esk_error *err)
 {
 	char part[ESK_COLUMN_NAME_BYTES + 1];
 	if (strnlen(name, sizeof part) == sizeof part)
-		return esk_fail(err, ESK_EINVAL, "the name of a column is longer than %d bytes: \"%.40s...\"",
-			ESK_COLUMN_NAME_BYTES, name);
+		return esk_fail(err, ESK_EINVAL, "the name of a %s is longer than %d bytes: \"%.40s...\"",
+			what, ESK_COLUMN_NAME_BYTES, name);
 	for (const char *at = name;; at++) {
 		const char *end = strchrnul(at, '/');
 		snprintf(part, sizeof part, "%.*s", (int)(end - at), at);
-		esk_status status = esk_name_check(part, "column", err);
+		esk_status status = esk_name_check(part, what, err);
 		if (status != ESK_OK)
-			return strchr(name, '/') != NULL ? esk_fail_in(err, status, "column \"%s\"", name)
+			return strchr(name, '/') != NULL ? esk_fail_in(err, status, "%s \"%s\"", what, name)
 							 : status;
 		if (*end == '\0')
 			return ESK_OK;
 		at = end;
 	}
+}
+
+esk_status esk_column_name_check(const char *name, esk_error *err)
+{
+	return check_path(name, "column", err);
+}
+
+esk_status esk_group_name_check(const char *name, const char *what, esk_error *err)
+{
+	if (name == NULL)
+		return esk_fail(err, ESK_EINVAL, "the name of a %s is NULL", what);
+	return strcmp(name, "/") == 0 ? ESK_OK : check_path(name, what, err);
 }
 
 bool esk_path_at_or_below(const char *path, const char *top)

@@ -17,6 +17,10 @@ bool esk_dtype_valid(esk_dtype dtype);
 /* The name of a column: a name, or a path of names ("goal/position"). */
 esk_status esk_column_name_check(const char *name, esk_error *err);
 
+/* The name of a stream or of another group of a segment: "/", a name, or a path of names ("scope/waveform"),
+ * of ESK_COLUMN_NAME_BYTES at most. */
+esk_status esk_group_name_check(const char *name, const char *what, esk_error *err);
+
 /* True if `path` is `top` or lies below it. */
 bool esk_path_at_or_below(const char *path, const char *top);
 

@@ -182,23 +182,41 @@ static esk_status add_stream(esk_recorder *r, esk_stream *stream, esk_error *err
 	return status;
 }
 
-/* A name in the file's root that a new stream would need: its group, or the first part of each column. */
+/* Refuses a dataset that a new stream would make where something stands already, or below another dataset. */
+static esk_status check_place(esk_recorder *r, const char *path, esk_error *err)
+{
+	char part[2 * ESK_MAX_NAME + 16];
+	for (const char *end = strchrnul(path, '/');; end = strchrnul(end + 1, '/')) {
+		esk_h5_object found;
+		snprintf(part, sizeof part, "%.*s", (int)(end - path), path);
+		esk_status status = esk_h5_look(r->file, part, &found, err);
+		if (status != ESK_OK || found == ESK_H5_NOTHING)
+			return status;
+		if (*end == '\0' || found == ESK_H5_DATASET)
+			return esk_fail(err, ESK_EEXIST, "%s has \"%s\" already: choose another name",
+				r->file_path, part);
+	}
+}
+
+/* Groups may be shared: below a stream's there may be others, and columns of outer ones. */
 static esk_status check_room(esk_recorder *r, const esk_stream *stream, esk_error *err)
 {
-	char name[ESK_MAX_NAME + 16];
-	bool root = strcmp(stream->name, "/") == 0;
-	for (size_t c = 0; c < (root ? 2 * stream->column_count : 1); c++) {
+	char path[2 * ESK_MAX_NAME + 16];
+	uint32_t count = atomic_load_explicit(
+		&r->stream_count, memory_order_acquire); /* with the release in add_stream */
+	for (uint32_t s = 0; s < count; s++)
+		if (strcmp(r->streams[s]->name, stream->name) == 0)
+			return esk_fail(err, ESK_EEXIST, "run \"%s\" has the stream \"%s\" already", r->name,
+				stream->name);
+	esk_status status = ESK_OK;
+	for (size_t c = 0; c < 2 * stream->column_count && status == ESK_OK; c++) {
 		const esk_column *column = &stream->columns[c / 2];
 		if (c % 2 == 1 && !column->nullable)
 			continue;
-		snprintf(name, sizeof name, "%s%s", root ? column->name : stream->name,
-			c % 2 == 1 ? "_valid" : "");
-		*strchrnul(name, '/') = '\0';
-		if (esk_h5_exists(r->file, name))
-			return esk_fail(err, ESK_EEXIST, "%s has \"%s\" already: choose another name",
-				r->file_path, name);
+		esk_segment_column_path(stream->name, column->name, c % 2 == 1, path, sizeof path);
+		status = check_place(r, path, err);
 	}
-	return ESK_OK;
+	return status;
 }
 
 static esk_status carry_out(esk_recorder *r, esk_control *control, esk_error *err)

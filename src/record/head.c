@@ -119,7 +119,7 @@ static esk_status read_stream(esk_h5 *file, const char *name, esk_segment_stream
 	char *text = NULL, **names = NULL;
 	size_t count = 0;
 	strncpy(stream->name, name, sizeof stream->name - 1);
-	esk_status status = strcmp(name, "/") == 0 ? ESK_OK : esk_name_check(name, "stream", err);
+	esk_status status = esk_group_name_check(name, "stream", err);
 	if (status == ESK_OK)
 		status = esk_h5_get_u64s(file, name, "esker_stream", numbers, 2, err);
 	if (status == ESK_OK)

@@ -697,7 +697,7 @@ esk_status esk_recorder_stream(esk_recorder *r, const char *name, const esk_colu
 {
 	esk_stream *stream = NULL;
 	esk_error why = {0};
-	esk_status status = strcmp(name, "/") == 0 ? ESK_OK : esk_name_check(name, "stream", err);
+	esk_status status = esk_group_name_check(name, "stream", err);
 	if (status == ESK_OK)
 		status = check_columns(name, columns, column_count, err);
 	if (status == ESK_OK)

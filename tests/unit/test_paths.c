@@ -127,14 +127,25 @@ static void names_in_each_others_way_are_refused(void **state)
 		{"/", "a/b:u8 a:u8", "below", ESK_EINVAL},
 		{"/", "x:u8? x_valid/y:u8", "below", ESK_EINVAL},
 		{"/", "g/x:u8? g/x_valid:u8", "twice", ESK_EINVAL},
-		{"/", "taken/x:u8", "\"taken\" already", ESK_EEXIST},
+		{"/", "taken/a:u8", "\"taken/a\" already", ESK_EEXIST},
+		{"/", "taken/a/x:u8", "\"taken/a\" already", ESK_EEXIST},
 		{"/", "taken:u8", "\"taken\" already", ESK_EEXIST},
+		{"/", "deep:u8", "\"deep\" already", ESK_EEXIST},
+		{"taken/a", "x:u8", "\"taken/a\" already", ESK_EEXIST},
+		{"deep", "er/in/y:u8", "\"deep/er/in/y\" already", ESK_EEXIST},
+		{"deep/er", "in/y_valid:u8", "\"deep/er/in/y_valid\" already", ESK_EEXIST},
+		{"a//b", "x:u8", "empty", ESK_EINVAL},
+		{"/a", "x:u8", "empty", ESK_EINVAL},
+		{"a/", "x:u8", "empty", ESK_EINVAL},
+		{"a/../b", "x:u8", "starts with '.'", ESK_EINVAL},
+		{"a/b:c", "x:u8", "':'", ESK_EINVAL},
 		{"taken", "b:u8", "exists", ESK_EINVAL},
 	};
 	place p = place_make(*state);
 	esk_run_options options = place_options(1u << 20);
 	esk_run *run = place_run(&p, "run", &options);
 	place_stream(run, "taken", "a:u8");
+	place_stream(run, "deep/er/in", "y:u8?");
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		esk_error err = {0};
 		esk_column *columns;
@@ -147,9 +158,69 @@ static void names_in_each_others_way_are_refused(void **state)
 		assert_null(stream);
 		esk_columns_free(columns);
 	}
-	place_stream(run, "/", "free/x:u8? free/y:u8"); /* the run goes on */
+	place_stream(run, "/", "free/x:u8? free/y:u8 taken/x:u8"); /* the run goes on */
 	place_run_close(run);
 	recording_verify(p.store);
+	place_close(&p);
+}
+
+/* A stream of rows, and below its group one of their values: as lists are kept. */
+static void streams_lie_in_each_others_groups(void **state)
+{
+	char longest[300] = "";
+	place p = place_make(*state);
+	esk_run_options options = place_options(1u << 20);
+	esk_check_report report;
+	esk_error err = {0};
+	esk_array array;
+	char ref[600];
+	options.append = true;
+	options.segment_bytes = 20000;
+	for (int part = 0; part < 12; part++)
+		strcat(longest, part == 0 ? "19-bytes-of-a-part." : "/19-bytes-of-a-part.");
+	assert_int_equal(strlen(longest), 240 - 1);
+	for (int session = 0; session < 2; session++) {
+		esk_run *run = place_run(&p, "run", &options);
+		esk_stream *scope = place_stream(run, "scope", "t:i64 x/offsets:i64"),
+			   *values = place_stream(run, "scope/x", "values:i64"),
+			   *deep = place_stream(run, longest, "column-of-a-name:i64?");
+		for (int64_t i = 60 * session; i < 60 * session + 60; i++) {
+			int64_t end = i + 1;
+			const void *row[] = {&i, &end}, *value[] = {&i};
+			esk_rows_part parts[] = {{.stream = values, .rows = 1, .cells = value},
+				{.stream = scope, .rows = 1, .cells = row},
+				{.stream = deep, .rows = 1, .cells = value}};
+			assert_ok(esk_run_append(run, parts, 3, &err), &err);
+			if (i % 20 == 19)
+				assert_ok(esk_run_commit(run, NULL, &err), &err);
+		}
+		place_run_close(run);
+	}
+	assert_true(place_files(&p) > 1);
+	recording_verify(p.store);
+	for (int turn = 0; turn < 2; turn++) {
+		place_close(&p);
+		if (turn == 1)
+			assert_ok(esk_store_reindex(p.path, NULL, &report, &err), &err);
+		place_open(&p);
+		assert_int_equal(place_query(&p, "SELECT count(*) FROM v_columns WHERE rows = 120"), 4);
+		assert_int_equal(
+			place_query(&p, "SELECT rows FROM v_columns WHERE stream = 'scope/x' AND path = "
+					"'scope/x/values'"),
+			120);
+		esk_reader *reader = place_reader(&p, "run");
+		int64_t *found = place_read(reader, "scope/x/values", 0, 120, 8),
+			*ends = place_read(reader, "offsets", 0, 120, 8);
+		for (int64_t i = 0; i < 120; i++)
+			assert_true(found[i] == i && ends[i] == i + 1);
+		free(found);
+		free(ends);
+		esk_reader_close(reader);
+		snprintf(ref, sizeof ref, "h5://run/%s/column-of-a-name/77", longest);
+		assert_ok(esk_store_resolve(p.store, ref, &array, &err), &err);
+		assert_int_equal(*(int64_t *)array.data, 77);
+		esk_array_release(&array);
+	}
 	place_close(&p);
 }
 
@@ -198,6 +269,7 @@ int main(int argc, char **argv)
 		ONE(columns_in_groups_of_a_stream_survive_rotation_append_and_reindex),
 		ONE(nested_groups_of_a_foreign_file_are_catalogued),
 		ONE(names_in_each_others_way_are_refused),
+		ONE(streams_lie_in_each_others_groups),
 	};
 	if (getenv("ESK_TEST_ONLY") != NULL)
 		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));

@@ -299,11 +299,12 @@ static void names_that_lead_elsewhere_are_refused(void **state)
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		if (strcmp(names[i], "/") == 0 || names[i] == too_long)
 			continue;
-		assert_int_equal(esk_run_stream(run, names[i], &column, 1, &stream, &err), ESK_EINVAL);
 		esk_column bad = column;
 		snprintf(bad.name, sizeof bad.name, "%s", names[i]);
-		if (strcmp(names[i], "a/b") != 0) /* a column may lie in a group */
-			assert_int_equal(esk_run_stream(run, "ok", &bad, 1, &stream, &err), ESK_EINVAL);
+		if (strcmp(names[i], "a/b") == 0) /* a stream, a column may lie in a group */
+			continue;
+		assert_int_equal(esk_run_stream(run, names[i], &column, 1, &stream, &err), ESK_EINVAL);
+		assert_int_equal(esk_run_stream(run, "ok", &bad, 1, &stream, &err), ESK_EINVAL);
 	}
 	assert_int_equal(esk_run_stream(run, "ok", &column, 0, &stream, &err), ESK_EINVAL);
 	place_run_close(run);
