@@ -3,6 +3,7 @@
 #define ESKER_ESKER_H
 
 #include <esker/arrow.h>
+#include <esker/arrow_encode.h>
 #include <esker/check.h>
 #include <esker/codec.h>
 #include <esker/column.h>
