@@ -5,8 +5,8 @@
 #include "args.h"
 
 extern const cli_command cli_init, cli_record, cli_ls, cli_info, cli_get, cli_cat, cli_query, cli_verify,
-	cli_repair, cli_reindex, cli_config, cli_doctor, cli_completion, cli_help, cli_episodes, cli_export, cli_replay,
-	cli_migrate;
+	cli_repair, cli_reindex, cli_config, cli_doctor, cli_completion, cli_help, cli_episodes, cli_export,
+	cli_replay, cli_migrate;
 
 /* esker without a command, `esker help`. */
 void cli_print_overview(FILE *out);

@@ -70,6 +70,60 @@ ESK_API esk_status esk_arrow_batch_message_bytes(
 ESK_API esk_status esk_arrow_encode_batch(const struct ArrowSchema *schema, const struct ArrowArray *array,
 	void *buf, size_t buf_bytes, size_t *ret_bytes, esk_error *err);
 
+/* ---- streams and files ---- */
+
+/* Writes an IPC stream or file. */
+typedef struct esk_arrow_writer esk_arrow_writer;
+
+/* Takes `size` bytes, all of them; what it returns is what the writer's call returns. */
+typedef esk_status (*esk_arrow_write_fn)(void *arg, const void *data, size_t size, esk_error *err);
+
+/* Begins the file `path`: it is written beside it, and takes the name, also from a file that is there, when
+ * esk_arrow_writer_close has everything on the disk. `format` is ESK_ARROW_STREAM or ESK_ARROW_FILE, with
+ * ESK_ARROW_ALIGN_64 or without. The caller owns *ret_writer: close or discard it.
+ * Errors: ESK_EUNSUPPORTED (a type, by name; nothing was made then), ESK_EINVAL, ESK_ENOTFOUND (the
+ * directory), ESK_EACCES, ESK_ENOSPC, ESK_EIO, ESK_ENOMEM. */
+ESK_API esk_status esk_arrow_writer_open_file(const char *path, unsigned format,
+	const struct ArrowSchema *schema, esk_arrow_writer **ret_writer, esk_error *err);
+
+/* The same through a callback: what a call has to write was given to `write` when the call returns. */
+ESK_API esk_status esk_arrow_writer_open(esk_arrow_write_fn write, void *arg, unsigned format,
+	const struct ArrowSchema *schema, esk_arrow_writer **ret_writer, esk_error *err);
+
+/* Writes a batch, a struct array, and before it those of its dictionaries that are not what they were: as a
+ * delta where values were added behind, else anew. A file knows one dictionary per field: there, one that
+ * became another is ESK_EUNSUPPORTED. Errors: that and ESK_EINVAL (the array does not fit the schema, or is
+ * not sound), ESK_ENOMEM: nothing was written, and the writer is as it was; ESK_EIO, ESK_ENOSPC and what a
+ * callback returned: the writer is broken, and takes nothing more (ESK_ECLOSED). */
+ESK_API esk_status esk_arrow_writer_append(
+	esk_arrow_writer *writer, const struct ArrowArray *batch, esk_error *err);
+
+/* Writes the end and frees the writer; a file is on the disk and has its name when this returns. On failure,
+ * also one of an earlier call, the writer is freed as well and nothing is left of its file. NULL is allowed.
+ * Errors: ESK_EIO, ESK_ENOSPC, ESK_ENOMEM, and what a callback returned. */
+ESK_API esk_status esk_arrow_writer_close(esk_arrow_writer *writer, esk_error *err);
+
+/* Frees the writer; nothing is left of its file, and a callback gets nothing more. NULL is allowed. */
+ESK_API void esk_arrow_writer_discard(esk_arrow_writer *writer);
+
+/* ---- schemas as JSON ---- */
+
+/* The schema in the JSON form of Arrow's integration tests: {"fields": [{"name", "nullable", "type": {"name",
+ * ...}, "children": [...], "dictionary"?: {"id", "indexType", "isOrdered"}, "metadata"?: [{"key", "value"},
+ * ...]}, ...], "metadata"?}. A key or value of metadata that is not UTF-8 is given in base64, as "key_base64"
+ * or "value_base64". *ret_text is to be freed with esk_arrow_text_free. Errors: ESK_EUNSUPPORTED, ESK_EINVAL
+ * (a name is not UTF-8; the schema is malformed), ESK_ENOMEM. Any thread. */
+ESK_API esk_status esk_arrow_schema_to_json(
+	const struct ArrowSchema *schema, char **ret_text, esk_error *err);
+
+/* NULL is allowed. */
+ESK_API void esk_arrow_text_free(char *text);
+
+/* And back: the caller releases *ret_schema. Members that are not known are not looked at. Errors: ESK_EINVAL
+ * (where and what was expected), ESK_EUNSUPPORTED (a type, by name), ESK_ENOMEM. Any thread. */
+ESK_API esk_status esk_arrow_schema_from_json(
+	const char *text, struct ArrowSchema *ret_schema, esk_error *err);
+
 #ifdef __cplusplus
 }
 #endif

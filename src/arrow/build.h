@@ -41,40 +41,42 @@ bool esk_build_pairs_next(esk_build_pairs *pairs, const char **ret_key, int32_t 
  * They are built from their end to their beginning, so that what refers is written after what it refers to.
  * A position is counted from the end, since only that end stands still. */
 
-typedef uint32_t esk_flat_ref; /* the position of something that is complete; 0: nothing */
+typedef uint32_t esk_builder_ref; /* the position of something that is complete; 0: nothing */
 
-typedef struct esk_flat {
+typedef struct esk_builder {
 	uint8_t *data; /* of `capacity`; the last `size` are used */
 	size_t capacity;
 	size_t size;
 	bool failed; /* memory ran out, or more than 2^31 bytes: later additions do nothing */
-} esk_flat;
+} esk_builder;
 
-#define ESK_FLAT_SLOTS 8
-typedef struct esk_flat_table {
+#define ESK_BUILDER_SLOTS 8
+typedef struct esk_builder_table {
 	uint32_t start;
-	uint32_t slots[ESK_FLAT_SLOTS];
+	uint32_t slots[ESK_BUILDER_SLOTS];
 	uint32_t slot_count;
-} esk_flat_table;
+} esk_builder_table;
 
-void esk_flat_free(esk_flat *flat);
-esk_flat_ref esk_flat_string(esk_flat *flat, const char *text, size_t bytes);
+void esk_builder_free(esk_builder *flat);
+esk_builder_ref esk_builder_string(esk_builder *flat, const char *text, size_t bytes);
 /* A vector of refs; `refs` may be NULL where count is 0. */
-esk_flat_ref esk_flat_refs(esk_flat *flat, const esk_flat_ref *refs, size_t count);
+esk_builder_ref esk_builder_refs(esk_builder *flat, const esk_builder_ref *refs, size_t count);
 /* A vector of `count` structs of `bytes` bytes each, a multiple of 8; `data` NULL: zeros. */
-esk_flat_ref esk_flat_structs(esk_flat *flat, const void *data, size_t bytes, size_t count);
-esk_flat_ref esk_flat_numbers(esk_flat *flat, const int32_t *numbers, size_t count);
+esk_builder_ref esk_builder_structs(esk_builder *flat, const void *data, size_t bytes, size_t count);
+esk_builder_ref esk_builder_numbers(esk_builder *flat, const int32_t *numbers, size_t count);
 /* A table: begun, its fields added, ended. Nothing else is made between. */
-void esk_flat_begin(esk_flat *flat, esk_flat_table *table);
+void esk_builder_begin(esk_builder *flat, esk_builder_table *table);
 /* A scalar of `bytes` bytes, a power of two up to 8. Returns its position. */
-esk_flat_ref esk_flat_add(
-	esk_flat *flat, esk_flat_table *table, unsigned slot, const void *value, size_t bytes);
+esk_builder_ref esk_builder_add(
+	esk_builder *flat, esk_builder_table *table, unsigned slot, const void *value, size_t bytes);
 /* Nothing where `ref` is 0. */
-void esk_flat_add_ref(esk_flat *flat, esk_flat_table *table, unsigned slot, esk_flat_ref ref);
-esk_flat_ref esk_flat_end(esk_flat *flat, esk_flat_table *table);
+void esk_builder_add_ref(esk_builder *flat, esk_builder_table *table, unsigned slot, esk_builder_ref ref);
+esk_builder_ref esk_builder_end(esk_builder *flat, esk_builder_table *table);
+/* `bytes` zeros, a multiple of 8: room behind the flatbuffer where nothing was added yet. */
+void esk_builder_room(esk_builder *flat, size_t bytes);
 /* Puts the root in front. Then the buffer is the last flat->size bytes, a multiple of 8. */
-void esk_flat_finish(esk_flat *flat, esk_flat_ref root);
-static inline uint8_t *esk_flat_bytes(const esk_flat *flat)
+void esk_builder_finish(esk_builder *flat, esk_builder_ref root);
+static inline uint8_t *esk_builder_bytes(const esk_builder *flat)
 {
 	return flat->data + (flat->capacity - flat->size);
 }
@@ -93,10 +95,19 @@ typedef struct esk_build_block { /* struct Block of File.fbs */
 esk_status esk_build_schema(const struct ArrowSchema *schema, uint32_t align, uint32_t before,
 	uint8_t **ret_message, size_t *ret_bytes, esk_error *err);
 
-/* A file's footer, its size behind it and the magic; free with free. */
-esk_status esk_build_footer(const struct ArrowSchema *schema, const esk_build_block *dictionaries,
-	size_t dictionary_count, const esk_build_block *batches, size_t batch_count, uint8_t **ret_footer,
-	size_t *ret_bytes, esk_error *err);
+/* A file's footer, begun when its schema is known and finished when its blocks are: a schema need not be kept
+ * meanwhile. */
+typedef struct esk_build_footer {
+	esk_builder flat;
+	esk_builder_ref schema;
+} esk_build_footer;
+esk_status esk_build_footer_begin(
+	const struct ArrowSchema *schema, esk_build_footer *ret_footer, esk_error *err);
+/* The footer, its size behind it and the magic: *ret_footer points into `footer`, until it is freed. */
+esk_status esk_build_footer_finish(esk_build_footer *footer, const esk_build_block *dictionaries,
+	size_t dictionary_count, const esk_build_block *batches, size_t batch_count,
+	const uint8_t **ret_footer, size_t *ret_bytes, esk_error *err);
+void esk_build_footer_free(esk_build_footer *footer);
 
 /* The head of a RecordBatch or DictionaryBatch message, marker and length in front and padded, with zeros
  * where a batch puts its numbers: at the offsets given. */

@@ -14,13 +14,13 @@
 #define FIRST_BYTES 1024u
 #define MAX_BYTES ((size_t)INT32_MAX)
 
-void esk_flat_free(esk_flat *flat)
+void esk_builder_free(esk_builder *flat)
 {
 	free(flat->data);
-	*flat = (esk_flat){0};
+	*flat = (esk_builder){0};
 }
 
-static bool make_room(esk_flat *flat, size_t bytes)
+static bool make_room(esk_builder *flat, size_t bytes)
 {
 	if (flat->failed || bytes > MAX_BYTES - flat->size) {
 		flat->failed = true;
@@ -35,7 +35,7 @@ static bool make_room(esk_flat *flat, size_t bytes)
 		return false;
 	}
 	if (flat->size > 0)
-		memcpy(data + capacity - flat->size, esk_flat_bytes(flat), flat->size);
+		memcpy(data + capacity - flat->size, esk_builder_bytes(flat), flat->size);
 	free(flat->data);
 	flat->data = data;
 	flat->capacity = capacity;
@@ -43,34 +43,39 @@ static bool make_room(esk_flat *flat, size_t bytes)
 }
 
 /* Puts `bytes` bytes in front; zeros where `data` is NULL. */
-static void push(esk_flat *flat, const void *data, size_t bytes)
+static void push(esk_builder *flat, const void *data, size_t bytes)
 {
 	if (!make_room(flat, bytes) || bytes == 0)
 		return;
 	flat->size += bytes;
 	if (data != NULL)
-		memcpy(esk_flat_bytes(flat), data, bytes);
+		memcpy(esk_builder_bytes(flat), data, bytes);
 	else
-		memset(esk_flat_bytes(flat), 0, bytes);
+		memset(esk_builder_bytes(flat), 0, bytes);
 }
 
 /* Pads so that what comes, once `bytes` bytes were put in front, begins at a multiple of `align`. */
-static void align(esk_flat *flat, size_t bytes, size_t alignment)
+static void align(esk_builder *flat, size_t bytes, size_t alignment)
 {
 	push(flat, NULL, -(flat->size + bytes) & (alignment - 1));
 }
 
-static void push_u32(esk_flat *flat, uint32_t value)
+static void push_u32(esk_builder *flat, uint32_t value)
 {
 	push(flat, &value, sizeof value);
 }
 
-static esk_flat_ref here(const esk_flat *flat)
+static esk_builder_ref here(const esk_builder *flat)
 {
-	return flat->failed ? 0 : (esk_flat_ref)flat->size;
+	return flat->failed ? 0 : (esk_builder_ref)flat->size;
 }
 
-esk_flat_ref esk_flat_string(esk_flat *flat, const char *text, size_t bytes)
+void esk_builder_room(esk_builder *flat, size_t bytes)
+{
+	push(flat, NULL, bytes);
+}
+
+esk_builder_ref esk_builder_string(esk_builder *flat, const char *text, size_t bytes)
 {
 	if (bytes >= MAX_BYTES) {
 		flat->failed = true;
@@ -84,12 +89,12 @@ esk_flat_ref esk_flat_string(esk_flat *flat, const char *text, size_t bytes)
 }
 
 /* A ref is stored as the distance from where it stands to what it refers to. */
-static void push_ref(esk_flat *flat, esk_flat_ref ref)
+static void push_ref(esk_builder *flat, esk_builder_ref ref)
 {
 	push_u32(flat, (uint32_t)flat->size + (uint32_t)sizeof ref - ref);
 }
 
-esk_flat_ref esk_flat_refs(esk_flat *flat, const esk_flat_ref *refs, size_t count)
+esk_builder_ref esk_builder_refs(esk_builder *flat, const esk_builder_ref *refs, size_t count)
 {
 	align(flat, 0, sizeof(uint32_t));
 	for (size_t i = count; i-- > 0;)
@@ -98,7 +103,7 @@ esk_flat_ref esk_flat_refs(esk_flat *flat, const esk_flat_ref *refs, size_t coun
 	return here(flat);
 }
 
-esk_flat_ref esk_flat_structs(esk_flat *flat, const void *data, size_t bytes, size_t count)
+esk_builder_ref esk_builder_structs(esk_builder *flat, const void *data, size_t bytes, size_t count)
 {
 	uint64_t all;
 	if (!esk_mul_u64(bytes, count, &all) || all >= MAX_BYTES) {
@@ -112,7 +117,7 @@ esk_flat_ref esk_flat_structs(esk_flat *flat, const void *data, size_t bytes, si
 	return here(flat);
 }
 
-esk_flat_ref esk_flat_numbers(esk_flat *flat, const int32_t *numbers, size_t count)
+esk_builder_ref esk_builder_numbers(esk_builder *flat, const int32_t *numbers, size_t count)
 {
 	align(flat, 0, sizeof *numbers);
 	push(flat, numbers, count * sizeof *numbers);
@@ -120,13 +125,13 @@ esk_flat_ref esk_flat_numbers(esk_flat *flat, const int32_t *numbers, size_t cou
 	return here(flat);
 }
 
-void esk_flat_begin(esk_flat *flat, esk_flat_table *table)
+void esk_builder_begin(esk_builder *flat, esk_builder_table *table)
 {
-	*table = (esk_flat_table){.start = (uint32_t)flat->size};
+	*table = (esk_builder_table){.start = (uint32_t)flat->size};
 }
 
-esk_flat_ref esk_flat_add(
-	esk_flat *flat, esk_flat_table *table, unsigned slot, const void *value, size_t bytes)
+esk_builder_ref esk_builder_add(
+	esk_builder *flat, esk_builder_table *table, unsigned slot, const void *value, size_t bytes)
 {
 	align(flat, bytes, bytes);
 	push(flat, value, bytes);
@@ -136,18 +141,18 @@ esk_flat_ref esk_flat_add(
 	return here(flat);
 }
 
-void esk_flat_add_ref(esk_flat *flat, esk_flat_table *table, unsigned slot, esk_flat_ref ref)
+void esk_builder_add_ref(esk_builder *flat, esk_builder_table *table, unsigned slot, esk_builder_ref ref)
 {
 	if (ref == 0)
 		return;
 	align(flat, sizeof ref, sizeof ref);
 	uint32_t distance = (uint32_t)flat->size + (uint32_t)sizeof ref - ref;
-	esk_flat_add(flat, table, slot, &distance, sizeof distance);
+	esk_builder_add(flat, table, slot, &distance, sizeof distance);
 }
 
-esk_flat_ref esk_flat_end(esk_flat *flat, esk_flat_table *table)
+esk_builder_ref esk_builder_end(esk_builder *flat, esk_builder_table *table)
 {
-	uint16_t vtable[2 + ESK_FLAT_SLOTS];
+	uint16_t vtable[2 + ESK_BUILDER_SLOTS];
 	align(flat, sizeof(int32_t), sizeof(int32_t));
 	uint32_t end = (uint32_t)flat->size + (uint32_t)sizeof(int32_t);
 	vtable[0] = (uint16_t)((2 + table->slot_count) * sizeof *vtable);
@@ -159,7 +164,7 @@ esk_flat_ref esk_flat_end(esk_flat *flat, esk_flat_table *table)
 	return flat->failed ? 0 : end;
 }
 
-void esk_flat_finish(esk_flat *flat, esk_flat_ref root)
+void esk_builder_finish(esk_builder *flat, esk_builder_ref root)
 {
 	align(flat, sizeof root, sizeof(uint64_t));
 	push_ref(flat, root);

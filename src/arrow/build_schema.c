@@ -30,7 +30,7 @@ enum {
 };
 
 typedef struct maker {
-	esk_flat flat;
+	esk_builder flat;
 	int64_t next_dictionary; /* ids are given in the order in which fields are met, a field before its
 				    children */
 	esk_status status;
@@ -39,20 +39,20 @@ typedef struct maker {
 
 /* ---- types ---- */
 
-static void add_i32(maker *m, esk_flat_table *table, unsigned slot, int32_t value)
+static void add_i32(maker *m, esk_builder_table *table, unsigned slot, int32_t value)
 {
-	esk_flat_add(&m->flat, table, slot, &value, sizeof value);
+	esk_builder_add(&m->flat, table, slot, &value, sizeof value);
 }
 
-static void add_i16(maker *m, esk_flat_table *table, unsigned slot, int16_t value)
+static void add_i16(maker *m, esk_builder_table *table, unsigned slot, int16_t value)
 {
-	esk_flat_add(&m->flat, table, slot, &value, sizeof value);
+	esk_builder_add(&m->flat, table, slot, &value, sizeof value);
 }
 
-static void add_bool(maker *m, esk_flat_table *table, unsigned slot, bool value)
+static void add_bool(maker *m, esk_builder_table *table, unsigned slot, bool value)
 {
 	uint8_t byte = value;
-	esk_flat_add(&m->flat, table, slot, &byte, sizeof byte);
+	esk_builder_add(&m->flat, table, slot, &byte, sizeof byte);
 }
 
 static int16_t time_unit(char unit)
@@ -110,7 +110,7 @@ static uint8_t type_id(const esk_arrow_type *type)
 	return 0; /* refused by esk_build_type_of */
 }
 
-static void add_fixed(maker *m, esk_flat_table *table, const esk_arrow_type *type)
+static void add_fixed(maker *m, esk_builder_table *table, const esk_arrow_type *type)
 {
 	int32_t bits = (int32_t)(8 * type->width_bytes);
 	switch (type->kind) {
@@ -147,7 +147,7 @@ static void add_fixed(maker *m, esk_flat_table *table, const esk_arrow_type *typ
 }
 
 /* The type ids of a union, in the order of its children, as a vector of i32. */
-static esk_flat_ref make_type_ids(maker *m, const esk_arrow_type *type, int64_t children)
+static esk_builder_ref make_type_ids(maker *m, const esk_arrow_type *type, int64_t children)
 {
 	int16_t child_of[128];
 	int32_t ids[128];
@@ -159,20 +159,20 @@ static esk_flat_ref make_type_ids(maker *m, const esk_arrow_type *type, int64_t 
 	for (int32_t id = 0; id < 128; id++)
 		if (child_of[id] >= 0)
 			ids[child_of[id]] = id;
-	return esk_flat_numbers(&m->flat, ids, (size_t)children);
+	return esk_builder_numbers(&m->flat, ids, (size_t)children);
 }
 
-static esk_flat_ref make_type(maker *m, const esk_arrow_type *type, const struct ArrowSchema *schema)
+static esk_builder_ref make_type(maker *m, const esk_arrow_type *type, const struct ArrowSchema *schema)
 {
-	esk_flat_table table;
-	esk_flat_ref inner = 0;
+	esk_builder_table table;
+	esk_builder_ref inner = 0;
 	if (type->kind == ESK_ARROW_TIMESTAMP && type->rest[0] != '\0')
-		inner = esk_flat_string(&m->flat, type->rest, strlen(type->rest));
+		inner = esk_builder_string(&m->flat, type->rest, strlen(type->rest));
 	bool is_union = type->layout == ESK_ARROW_SPARSE_UNION || type->layout == ESK_ARROW_DENSE_UNION;
 	if (is_union)
 		inner = make_type_ids(m, type, schema->n_children);
-	esk_flat_begin(&m->flat, &table);
-	esk_flat_add_ref(&m->flat, &table, 1, inner);
+	esk_builder_begin(&m->flat, &table);
+	esk_builder_add_ref(&m->flat, &table, 1, inner);
 	if (type->layout == ESK_ARROW_FIXED)
 		add_fixed(m, &table, type);
 	else if (type->layout == ESK_ARROW_FIXED_LIST)
@@ -181,31 +181,31 @@ static esk_flat_ref make_type(maker *m, const esk_arrow_type *type, const struct
 		add_bool(m, &table, 0, (schema->flags & ARROW_FLAG_MAP_KEYS_SORTED) != 0);
 	else if (is_union)
 		add_i16(m, &table, 0, type->layout == ESK_ARROW_DENSE_UNION);
-	return esk_flat_end(&m->flat, &table);
+	return esk_builder_end(&m->flat, &table);
 }
 
 /* ---- fields ---- */
 
-static esk_flat_ref make_pair(
+static esk_builder_ref make_pair(
 	maker *m, const char *key, int32_t key_bytes, const char *value, int32_t value_bytes)
 {
-	esk_flat_table table;
-	esk_flat_ref key_ref = esk_flat_string(&m->flat, key, (size_t)key_bytes);
-	esk_flat_ref value_ref = esk_flat_string(&m->flat, value, (size_t)value_bytes);
-	esk_flat_begin(&m->flat, &table);
-	esk_flat_add_ref(&m->flat, &table, 0, key_ref);
-	esk_flat_add_ref(&m->flat, &table, 1, value_ref);
-	return esk_flat_end(&m->flat, &table);
+	esk_builder_table table;
+	esk_builder_ref key_ref = esk_builder_string(&m->flat, key, (size_t)key_bytes);
+	esk_builder_ref value_ref = esk_builder_string(&m->flat, value, (size_t)value_bytes);
+	esk_builder_begin(&m->flat, &table);
+	esk_builder_add_ref(&m->flat, &table, 0, key_ref);
+	esk_builder_add_ref(&m->flat, &table, 1, value_ref);
+	return esk_builder_end(&m->flat, &table);
 }
 
-static esk_flat_ref make_metadata(maker *m, const char *metadata)
+static esk_builder_ref make_metadata(maker *m, const char *metadata)
 {
 	const char *key, *value;
 	int32_t key_bytes, value_bytes;
 	esk_build_pairs pairs = esk_build_pairs_begin(metadata);
 	if (pairs.left <= 0 || m->flat.failed)
 		return 0;
-	esk_flat_ref *refs = calloc((size_t)pairs.left, sizeof *refs);
+	esk_builder_ref *refs = calloc((size_t)pairs.left, sizeof *refs);
 	size_t count = 0;
 	if (refs == NULL) {
 		m->flat.failed = true;
@@ -213,47 +213,49 @@ static esk_flat_ref make_metadata(maker *m, const char *metadata)
 	}
 	while (esk_build_pairs_next(&pairs, &key, &key_bytes, &value, &value_bytes))
 		refs[count++] = make_pair(m, key, key_bytes, value, value_bytes);
-	esk_flat_ref vector = esk_flat_refs(&m->flat, refs, count);
+	esk_builder_ref vector = esk_builder_refs(&m->flat, refs, count);
 	free(refs);
 	return vector;
 }
 
-static esk_flat_ref make_dictionary(maker *m, const esk_arrow_type *index, int64_t id, bool ordered)
+static esk_builder_ref make_dictionary(maker *m, const esk_arrow_type *index, int64_t id, bool ordered)
 {
-	esk_flat_table table;
-	esk_flat_ref index_ref = make_type(m, index, NULL);
-	esk_flat_begin(&m->flat, &table);
-	esk_flat_add(&m->flat, &table, 0, &id, sizeof id);
-	esk_flat_add_ref(&m->flat, &table, 1, index_ref);
+	esk_builder_table table;
+	esk_builder_ref index_ref = make_type(m, index, NULL);
+	esk_builder_begin(&m->flat, &table);
+	esk_builder_add(&m->flat, &table, 0, &id, sizeof id);
+	esk_builder_add_ref(&m->flat, &table, 1, index_ref);
 	add_bool(m, &table, 2, ordered);
-	return esk_flat_end(&m->flat, &table);
+	return esk_builder_end(&m->flat, &table);
 }
 
-static esk_flat_ref make_fields(maker *m, const struct ArrowSchema *schema, const char *path, unsigned depth);
+static esk_builder_ref make_fields(
+	maker *m, const struct ArrowSchema *schema, const char *path, unsigned depth);
 
-static esk_flat_ref finish_field(maker *m, const struct ArrowSchema *schema, uint8_t type,
-	const esk_flat_ref refs[4] /* type, dictionary, children, metadata */)
+static esk_builder_ref finish_field(maker *m, const struct ArrowSchema *schema, uint8_t type,
+	const esk_builder_ref refs[4] /* type, dictionary, children, metadata */)
 {
-	esk_flat_table table;
+	esk_builder_table table;
 	const char *name = schema->name != NULL ? schema->name : "";
-	esk_flat_ref name_ref = esk_flat_string(&m->flat, name, strlen(name));
-	esk_flat_begin(&m->flat, &table);
-	esk_flat_add_ref(&m->flat, &table, 0, name_ref);
-	esk_flat_add_ref(&m->flat, &table, 3, refs[0]);
-	esk_flat_add_ref(&m->flat, &table, 4, refs[1]);
-	esk_flat_add_ref(&m->flat, &table, 5, refs[2]);
-	esk_flat_add_ref(&m->flat, &table, 6, refs[3]);
+	esk_builder_ref name_ref = esk_builder_string(&m->flat, name, strlen(name));
+	esk_builder_begin(&m->flat, &table);
+	esk_builder_add_ref(&m->flat, &table, 0, name_ref);
+	esk_builder_add_ref(&m->flat, &table, 3, refs[0]);
+	esk_builder_add_ref(&m->flat, &table, 4, refs[1]);
+	esk_builder_add_ref(&m->flat, &table, 5, refs[2]);
+	esk_builder_add_ref(&m->flat, &table, 6, refs[3]);
 	add_bool(m, &table, 1, (schema->flags & ARROW_FLAG_NULLABLE) != 0);
-	esk_flat_add(&m->flat, &table, 2, &type, sizeof type);
-	return esk_flat_end(&m->flat, &table);
+	esk_builder_add(&m->flat, &table, 2, &type, sizeof type);
+	return esk_builder_end(&m->flat, &table);
 }
 
 /* A field; where it has a dictionary, IPC gives it the type and children of the values, and the type of the
  * indices beside them. */
-static esk_flat_ref make_field(maker *m, const struct ArrowSchema *schema, const char *parent, unsigned depth)
+static esk_builder_ref make_field(
+	maker *m, const struct ArrowSchema *schema, const char *parent, unsigned depth)
 {
 	esk_arrow_type type, values;
-	esk_flat_ref refs[4] = {0}, field = 0;
+	esk_builder_ref refs[4] = {0}, field = 0;
 	char *path = esk_build_path(parent, schema != NULL ? schema->name : NULL);
 	if (path == NULL) {
 		m->flat.failed = true;
@@ -279,34 +281,35 @@ static esk_flat_ref make_field(maker *m, const struct ArrowSchema *schema, const
 	return field;
 }
 
-static esk_flat_ref make_fields(maker *m, const struct ArrowSchema *schema, const char *path, unsigned depth)
+static esk_builder_ref make_fields(
+	maker *m, const struct ArrowSchema *schema, const char *path, unsigned depth)
 {
 	size_t count = (size_t)schema->n_children;
-	esk_flat_ref *refs = calloc(count + 1, sizeof *refs), vector = 0;
+	esk_builder_ref *refs = calloc(count + 1, sizeof *refs), vector = 0;
 	m->flat.failed |= refs == NULL;
 	for (size_t i = 0; i < count && m->status == ESK_OK && !m->flat.failed; i++)
 		refs[i] = make_field(m, schema->children[i], path, depth);
 	if (m->status == ESK_OK && !m->flat.failed)
-		vector = esk_flat_refs(&m->flat, refs, count);
+		vector = esk_builder_refs(&m->flat, refs, count);
 	free(refs);
 	return vector;
 }
 
-static esk_flat_ref make_schema(maker *m, const struct ArrowSchema *schema)
+static esk_builder_ref make_schema(maker *m, const struct ArrowSchema *schema)
 {
-	esk_flat_table table;
+	esk_builder_table table;
 	m->status = esk_build_check_root(schema, m->err);
 	if (m->status != ESK_OK)
 		return 0;
-	esk_flat_ref fields = make_fields(m, schema, NULL, 1);
+	esk_builder_ref fields = make_fields(m, schema, NULL, 1);
 	if (m->status != ESK_OK || m->flat.failed)
 		return 0;
-	esk_flat_ref metadata = make_metadata(m, schema->metadata);
-	esk_flat_begin(&m->flat, &table);
-	esk_flat_add_ref(&m->flat, &table, 1, fields);
-	esk_flat_add_ref(&m->flat, &table, 2, metadata);
+	esk_builder_ref metadata = make_metadata(m, schema->metadata);
+	esk_builder_begin(&m->flat, &table);
+	esk_builder_add_ref(&m->flat, &table, 1, fields);
+	esk_builder_add_ref(&m->flat, &table, 2, metadata);
 	add_i16(m, &table, 0, 0); /* Endianness.Little */
-	return esk_flat_end(&m->flat, &table);
+	return esk_builder_end(&m->flat, &table);
 }
 
 /* What came of it: the status of what was refused, or memory. */
@@ -327,20 +330,20 @@ esk_status esk_build_schema(const struct ArrowSchema *schema, uint32_t align, ui
 	static const uint8_t header_type = ESK_BUILD_HEADER_SCHEMA;
 	static const int64_t no_body = 0;
 	maker m = {.err = err};
-	esk_flat_table table;
-	esk_flat_ref header = make_schema(&m, schema);
-	esk_flat_begin(&m.flat, &table);
-	esk_flat_add(&m.flat, &table, 3, &no_body, sizeof no_body);
-	esk_flat_add_ref(&m.flat, &table, 2, header);
-	esk_flat_add(&m.flat, &table, 0, &version, sizeof version);
-	esk_flat_add(&m.flat, &table, 1, &header_type, sizeof header_type);
-	esk_flat_finish(&m.flat, esk_flat_end(&m.flat, &table));
+	esk_builder_table table;
+	esk_builder_ref header = make_schema(&m, schema);
+	esk_builder_begin(&m.flat, &table);
+	esk_builder_add(&m.flat, &table, 3, &no_body, sizeof no_body);
+	esk_builder_add_ref(&m.flat, &table, 2, header);
+	esk_builder_add(&m.flat, &table, 0, &version, sizeof version);
+	esk_builder_add(&m.flat, &table, 1, &header_type, sizeof header_type);
+	esk_builder_finish(&m.flat, esk_builder_end(&m.flat, &table));
 	esk_status status = made(&m);
 	if (status == ESK_OK) {
 		size_t total = esk_round_up(before + ESK_BUILD_FRAME_BYTES + m.flat.size, align) - before;
 		uint8_t *message = malloc(total);
 		if (message != NULL) {
-			memcpy(message + ESK_BUILD_FRAME_BYTES, esk_flat_bytes(&m.flat), m.flat.size);
+			memcpy(message + ESK_BUILD_FRAME_BYTES, esk_builder_bytes(&m.flat), m.flat.size);
 			esk_build_frame(message, (uint32_t)m.flat.size, (uint32_t)total);
 			*ret_message = message;
 			*ret_bytes = total;
@@ -348,43 +351,64 @@ esk_status esk_build_schema(const struct ArrowSchema *schema, uint32_t align, ui
 			status = esk_fail_memory(err, total, "an Arrow schema message");
 		}
 	}
-	esk_flat_free(&m.flat);
+	esk_builder_free(&m.flat);
 	return status;
 }
 
-esk_status esk_build_footer(const struct ArrowSchema *schema, const esk_build_block *dictionaries,
-	size_t dictionary_count, const esk_build_block *batches, size_t batch_count, uint8_t **ret_footer,
-	size_t *ret_bytes, esk_error *err)
+/* ---- the footer ---- */
+
+#define TRAILER_BYTES (sizeof(uint32_t) + ESK_BUILD_MAGIC_BYTES)
+#define TRAILER_ROOM 16 /* a multiple of 8, so that what stands before it stays aligned */
+
+esk_status esk_build_footer_begin(
+	const struct ArrowSchema *schema, esk_build_footer *ret_footer, esk_error *err)
+{
+	maker m = {.err = err};
+	esk_builder_room(&m.flat, TRAILER_ROOM);
+	esk_builder_ref ref = make_schema(&m, schema);
+	esk_status status = made(&m);
+	if (status != ESK_OK) {
+		esk_builder_free(&m.flat);
+		return status;
+	}
+	*ret_footer = (esk_build_footer){m.flat, ref};
+	return ESK_OK;
+}
+
+/* The flatbuffer is followed by its size and the magic, for which there is room behind it. */
+static void put_trailer(esk_builder *flat, uint32_t footer_bytes)
+{
+	uint8_t *trailer = esk_builder_bytes(flat) + footer_bytes;
+	memcpy(trailer, &footer_bytes, sizeof footer_bytes);
+	memcpy(trailer + sizeof footer_bytes, ESK_BUILD_MAGIC, ESK_BUILD_MAGIC_BYTES);
+}
+
+esk_status esk_build_footer_finish(esk_build_footer *footer, const esk_build_block *dictionaries,
+	size_t dictionary_count, const esk_build_block *batches, size_t batch_count,
+	const uint8_t **ret_footer, size_t *ret_bytes, esk_error *err)
 {
 	static const int16_t version = ESK_BUILD_VERSION;
-	maker m = {.err = err};
-	esk_flat_table table;
-	esk_flat_ref schema_ref = make_schema(&m, schema);
-	esk_flat_ref dictionary_ref =
-		esk_flat_structs(&m.flat, dictionaries, sizeof *dictionaries, dictionary_count);
-	esk_flat_ref batch_ref = esk_flat_structs(&m.flat, batches, sizeof *batches, batch_count);
-	esk_flat_begin(&m.flat, &table);
-	esk_flat_add_ref(&m.flat, &table, 1, schema_ref);
-	esk_flat_add_ref(&m.flat, &table, 2, dictionary_ref);
-	esk_flat_add_ref(&m.flat, &table, 3, batch_ref);
-	esk_flat_add(&m.flat, &table, 0, &version, sizeof version);
-	esk_flat_finish(&m.flat, esk_flat_end(&m.flat, &table));
-	esk_status status = made(&m);
-	if (status == ESK_OK) {
-		uint32_t footer_bytes = (uint32_t)m.flat.size;
-		size_t total = footer_bytes + sizeof footer_bytes + ESK_BUILD_MAGIC_BYTES;
-		uint8_t *footer = malloc(total);
-		if (footer != NULL) {
-			memcpy(footer, esk_flat_bytes(&m.flat), footer_bytes);
-			memcpy(footer + footer_bytes, &footer_bytes, sizeof footer_bytes);
-			memcpy(footer + footer_bytes + sizeof footer_bytes, ESK_BUILD_MAGIC,
-				ESK_BUILD_MAGIC_BYTES);
-			*ret_footer = footer;
-			*ret_bytes = total;
-		} else {
-			status = esk_fail_memory(err, total, "the footer of an Arrow file");
-		}
-	}
-	esk_flat_free(&m.flat);
-	return status;
+	esk_builder *flat = &footer->flat;
+	esk_builder_table table;
+	esk_builder_ref dictionary_ref =
+		esk_builder_structs(flat, dictionaries, sizeof *dictionaries, dictionary_count);
+	esk_builder_ref batch_ref = esk_builder_structs(flat, batches, sizeof *batches, batch_count);
+	esk_builder_begin(flat, &table);
+	esk_builder_add_ref(flat, &table, 1, footer->schema);
+	esk_builder_add_ref(flat, &table, 2, dictionary_ref);
+	esk_builder_add_ref(flat, &table, 3, batch_ref);
+	esk_builder_add(flat, &table, 0, &version, sizeof version);
+	esk_builder_finish(flat, esk_builder_end(flat, &table));
+	if (flat->failed)
+		return esk_fail_memory(err, flat->size, "the footer of an Arrow file");
+	uint32_t footer_bytes = (uint32_t)flat->size - TRAILER_ROOM;
+	put_trailer(flat, footer_bytes);
+	*ret_footer = esk_builder_bytes(flat);
+	*ret_bytes = footer_bytes + TRAILER_BYTES;
+	return ESK_OK;
+}
+
+void esk_build_footer_free(esk_build_footer *footer)
+{
+	esk_builder_free(&footer->flat);
 }
