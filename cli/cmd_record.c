@@ -4,6 +4,7 @@
 #include "place.h"
 #include "progress.h"
 #include "recorder.h"
+#include "source.h"
 #include "value.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define WAIT_SLICE_NS 500000000 /* a full ring is waited for in slices, so that Ctrl-C is heard */
@@ -19,6 +21,8 @@
 typedef struct job {
 	const cli_args *args;
 	const char *run_name;
+	char own_name[64]; /* where none was given */
+	cli_source source; /* --source */
 	const char *stream_name;
 	esk_run_options options;
 	char *metadata;
@@ -263,6 +267,57 @@ static int check_stdin(const job *j)
 	return CLI_OK;
 }
 
+/* ---- sources ---- */
+
+static int open_source(job *j)
+{
+	const char *name = cli_value(j->args, "source");
+	int code;
+	if (strcmp(name, "system") != 0 && isatty(STDIN_FILENO))
+		return cli_usage(j->args,
+			"record: standard input is a terminal; pipe what --source %s reads into it", name);
+	if (strcmp(name, "csv") != 0 && j->parsed_columns != NULL)
+		return cli_usage(j->args, "--columns: --source %s has its own", name);
+	if (strcmp(name, "system") == 0)
+		code = cli_source_open_system(j->args, &j->source);
+	else if (strcmp(name, "csv") == 0)
+		code = cli_source_open_csv(j->args, j->parsed_columns, j->column_count, &j->source);
+	else if (strcmp(name, "video") == 0)
+		code = cli_source_open_video(j->args, &j->source);
+	else
+		return cli_usage(j->args, "--source: system, csv or video was expected, found \"%s\"", name);
+	j->columns = j->source.columns;
+	j->column_count = j->source.column_count;
+	return code;
+}
+
+/* A run of a source needs no name: "system_20261124_081500". */
+static void name_run(job *j)
+{
+	struct tm when;
+	time_t now = time(NULL);
+	char stamp[32];
+	gmtime_r(&now, &when);
+	strftime(stamp, sizeof stamp, "%Y%m%d_%H%M%S", &when);
+	snprintf(j->own_name, sizeof j->own_name, "%s_%s", cli_value(j->args, "source"), stamp);
+	j->run_name = j->own_name;
+}
+
+static int open_input(job *j, const cli_place *place)
+{
+	if (cli_value(j->args, "source") == NULL) {
+		if (place->word_count == 0)
+			return cli_usage(j->args, "record: the name of the run is missing");
+		return place->word_count > 1 ? open_files(j, place->words + 1, place->word_count - 1)
+					     : check_stdin(j);
+	}
+	if (place->word_count > 1)
+		return cli_usage(j->args, "record: --source and files, not both");
+	if (place->word_count == 0)
+		name_run(j);
+	return open_source(j);
+}
+
 /* ---- recording ---- */
 
 static int open_run(const job *j, cli_place *place, cli_recorder *r)
@@ -338,7 +393,7 @@ static int finish(const job *j, cli_recorder *r, int code, int64_t begun)
 	return code;
 }
 
-static int record(const job *j, cli_place *place)
+static int record(job *j, cli_place *place)
 {
 	cli_recorder r = {0};
 	int code = open_run(j, place, &r);
@@ -347,7 +402,9 @@ static int record(const job *j, cli_place *place)
 	int64_t begun = cli_now_ns();
 	cli_progress_begin("record");
 	if (code == CLI_OK)
-		code = j->files != NULL ? cli_record_npy(&r, j->files) : cli_record_stdin(&r);
+		code = j->source.state != NULL ? j->source.run(&j->source, &r)
+		       : j->files != NULL      ? cli_record_npy(&r, j->files)
+					       : cli_record_stdin(&r);
 	code = finish(j, &r, code, begun);
 	free(r.cell_bytes);
 	return code;
@@ -357,6 +414,7 @@ static void clear(job *j)
 {
 	for (size_t i = 0; i < j->file_count; i++)
 		cli_npy_close(&j->files[i]);
+	cli_source_close(&j->source);
 	free(j->files);
 	free(j->npy_columns);
 	esk_columns_free(j->parsed_columns);
@@ -369,15 +427,13 @@ static int run_record(cli_args *args)
 	int code = cli_place_find(args, &place);
 	if (code != CLI_OK)
 		return code;
-	job j = {.args = args, .run_name = place.words[0]};
+	job j = {.args = args, .run_name = place.word_count > 0 ? place.words[0] : NULL};
 	code = parse_options(&j);
+	cli_catch_signals();
 	if (code == CLI_OK)
-		code = place.word_count > 1 ? open_files(&j, place.words + 1, place.word_count - 1)
-					    : check_stdin(&j);
-	if (code == CLI_OK) {
-		cli_catch_signals();
+		code = open_input(&j, &place);
+	if (code == CLI_OK)
 		code = cli_place_open_store(&place, false);
-	}
 	if (code == CLI_OK)
 		code = record(&j, &place);
 	clear(&j);
@@ -389,6 +445,16 @@ static const cli_option record_options[] = {
 		"the columns, as NAME:DTYPE[SHAPE]: 'frame:u8[210,160,3] action:i32'; a ? behind it allows "
 		"missing cells, "
 		"@CODEC names a codec; may be left out with .npy files"},
+	{"source", 0, "SOURCE", "system|csv|video",
+		"what to record instead of raw rows: this machine, CSV lines with a header, or raw pictures"},
+	{"rate", 0, "N", NULL, "--source system: samples a second; default: 10"},
+	{"samples", 0, "N", NULL, "--source system: stop after so many; default: when it is told to"},
+	{"delimiter", 0, "C", NULL,
+		"--source csv: what stands between fields; default: a comma; \\t is a tab"},
+	{"stamp", 0, NULL, NULL, "--source csv: add a column \"arrived\", the time at which each line came"},
+	{"size", 0, "WxH", NULL, "--source video: size of the pictures, as 640x480"},
+	{"pixels", 0, "FORMAT", "gray|gray16le|rgb24|bgr24|rgba|rgb48le",
+		"--source video: what a pixel is, in ffmpeg's words; default: rgb24"},
 	{"stream", 's', "NAME", NULL,
 		"the stream (a group in the file) that gets the columns; default: the root, /"},
 	{"codec", 'z', "CODEC", "none|gzip|lzf|szip|zstd|lz4|blosc|bitshuffle",
@@ -408,18 +474,25 @@ static const cli_option record_options[] = {
 
 const cli_command cli_record = {
 	.name = "record",
-	.summary = "record rows from standard input or .npy files",
-	.usage = "[STORE] RUN -c SPEC [OPTIONS] < ROWS\n       esker record [STORE] RUN [OPTIONS] "
-		 "[COLUMN=]FILE.npy...",
-	.description = "Without files, rows come from standard input: the columns of a row packed one behind "
-		       "the other, native "
-		       "little-endian, without padding. With files, each is a column and its first dimension "
-		       "the rows. While it "
-		       "runs, rows are committed at the interval; the end of the input, Ctrl-C and SIGTERM "
-		       "commit and close the "
-		       "file. A last row that is incomplete is an error; the rows before it are kept. Sizes: "
-		       "64M and 64MiB are "
-		       "64*2^20 bytes, 64MB is 64*10^6.",
+	.summary = "record rows from standard input, .npy files or this machine",
+	.usage =
+		"[STORE] RUN -c SPEC [OPTIONS] < ROWS\n       esker record [STORE] RUN [OPTIONS] "
+		"[COLUMN=]FILE.npy...\n       esker record [STORE] [RUN] --source system|csv|video [OPTIONS]",
+	.description =
+		"Without files, rows come from standard input: the columns of a row packed one behind "
+		"the other, native "
+		"little-endian, without padding. With files, each is a column and its first dimension "
+		"the rows. While it "
+		"runs, rows are committed at the interval; the end of the input, Ctrl-C and SIGTERM "
+		"commit and close the "
+		"file. A last row that is incomplete is an error; the rows before it are kept. Sizes: "
+		"64M and 64MiB are "
+		"64*2^20 bytes, 64MB is 64*10^6. With --source system, CPU times, memory, disk and network "
+		"counters, pressure and temperatures of this machine are columns with units. With --source "
+		"csv, "
+		"the first line names the columns (\"voltage (V)\": a name and its units); -c chooses among "
+		"them and says their dtypes, else the second line decides. A run of a source needs no name: "
+		"it is then called after source and time.",
 	.options = record_options,
 	.examples = (const cli_example[]){{"camera --raw | esker record data night -c 'frame:u16[1024,1024]' "
 					   "--segment-size 4G",
@@ -428,9 +501,15 @@ const cli_command cli_record = {
 			"two numpy arrays as the columns \"frames\" and \"action\""},
 		{"sensors | esker record -C data imu -c 'acc:f64[3],gyro:f64[3],t:i64' -s imu -i 200ms",
 			"rows of 56 bytes into the stream \"imu\", durable five times a second"},
+		{"esker record data --source system --rate 1000", "this machine, a thousand times a second"},
+		{"plant-log | esker record data plant --source csv --stamp",
+			"lines of numbers and text, with the time of each"},
+		{"ffmpeg -i film.mp4 -f rawvideo -pix_fmt rgb24 - | esker record data film --source video "
+		 "--size 1280x720",
+			"pictures of a film or camera"},
 		{0}},
 	.needs = CLI_STORE,
-	.words_least = 1,
+	.words_least = 0,
 	.words_most = 4096,
 	.complete = "file",
 	.run = run_record,

@@ -2,18 +2,16 @@
 #include "recorder.h"
 
 #include "progress.h"
+#include "source.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define BUFFER_BYTES (4u << 20)
 #define LOOK_NS 200000000
-#define WAIT_MS 200
 
 void cli_recorder_tick(cli_recorder *r)
 {
@@ -43,16 +41,20 @@ void cli_recorder_tick(cli_recorder *r)
 	cli_progress_draw(r->rows * r->row_bytes, r->total_rows * r->row_bytes, detail);
 }
 
-int cli_recorder_append(cli_recorder *r, uint64_t rows, const void *const *cells, uint64_t *ret_taken)
+int cli_recorder_append(cli_recorder *r, uint64_t rows, const void *const *cells, const uint8_t *const *valid,
+	uint64_t *ret_taken)
 {
-	const void **at = cli_alloc(r->column_count * sizeof *at);
+	const void **at = cli_alloc(2 * r->column_count * sizeof *at);
+	const uint8_t **valid_at = (const uint8_t **)at + r->column_count;
 	memcpy(at, cells, r->column_count * sizeof *at);
+	for (size_t c = 0; c < r->column_count; c++)
+		valid_at[c] = valid != NULL ? valid[c] : NULL;
 	*ret_taken = 0;
 	int code = CLI_OK;
 	while (*ret_taken < rows && code == CLI_OK) {
 		esk_error err = {0};
 		uint64_t taken = 0, left = rows - *ret_taken;
-		esk_status status = esk_stream_append_rows(r->stream, left, at, NULL, NULL, &taken, &err);
+		esk_status status = esk_stream_append_rows(r->stream, left, at, valid_at, NULL, &taken, &err);
 		taken = status == ESK_OK ? left : taken;
 		r->rows += taken;
 		if (status == ESK_EFULL) {
@@ -60,8 +62,10 @@ int cli_recorder_append(cli_recorder *r, uint64_t rows, const void *const *cells
 			taken = left;
 		}
 		*ret_taken += taken;
-		for (size_t c = 0; c < r->column_count; c++)
+		for (size_t c = 0; c < r->column_count; c++) {
 			at[c] = (const unsigned char *)at[c] + taken * r->cell_bytes[c];
+			valid_at[c] = valid_at[c] != NULL ? valid_at[c] + taken : NULL;
+		}
 		cli_recorder_tick(r);
 		if (status == ESK_ETIMEDOUT && cli_stop_requested())
 			break;
@@ -135,7 +139,7 @@ static int drain(source *s)
 		}
 		code = check_bools(s, piece);
 		if (code == CLI_OK)
-			code = cli_recorder_append(r, piece, s->cells, &taken);
+			code = cli_recorder_append(r, piece, s->cells, NULL, &taken);
 		done += taken;
 		if (taken < piece)
 			break;
@@ -145,24 +149,12 @@ static int drain(source *s)
 	return code;
 }
 
-/* Waits for bytes, the end or a signal, and reads once. */
 static int fill(source *s)
 {
-	struct pollfd wait[2] = {
-		{.fd = STDIN_FILENO, .events = POLLIN},
-		{.fd = cli_stop_fd(), .events = POLLIN},
-	};
-	if (poll(wait, 2, WAIT_MS) < 0 && errno != EINTR)
-		return cli_fail("standard input: %s", strerror(errno));
-	if (cli_stop_requested() || wait[0].revents == 0)
-		return CLI_OK;
-	ssize_t got = read(STDIN_FILENO, s->buffer + s->filled, s->size - s->filled);
-	if (got < 0 && errno != EINTR && errno != EAGAIN)
-		return cli_fail("standard input: %s", strerror(errno));
-	if (got > 0)
-		s->filled += (size_t)got;
-	s->ended = got == 0;
-	return CLI_OK;
+	size_t got;
+	int code = cli_source_read(s->buffer + s->filled, s->size - s->filled, &got, &s->ended);
+	s->filled += got;
+	return code;
 }
 
 static void source_open(source *s, cli_recorder *r)
@@ -232,7 +224,7 @@ int cli_record_npy(cli_recorder *r, const cli_npy *files)
 			code = cli_npy_read(&files[c], row, rows, buffers[c]);
 		taken = 0;
 		if (code == CLI_OK)
-			code = cli_recorder_append(r, rows, (const void *const *)buffers, &taken);
+			code = cli_recorder_append(r, rows, (const void *const *)buffers, NULL, &taken);
 		cli_recorder_tick(r);
 	}
 	for (size_t c = 0; c < r->column_count; c++)

@@ -20,9 +20,11 @@ typedef struct cli_recorder {
 	int64_t looked_ns;
 } cli_recorder;
 
-/* Appends `rows` rows, cells[c] contiguous. While the ring is full and its policy is to block, waits until
- * there is room or a signal comes. *ret_taken says how many rows were taken (or dropped by policy). */
-int cli_recorder_append(cli_recorder *r, uint64_t rows, const void *const *cells, uint64_t *ret_taken);
+/* Appends `rows` rows, cells[c] contiguous; `valid` (may be NULL) as for esk_stream_append_rows. While the
+ * ring is full and its policy is to block, waits until there is room or a signal comes. *ret_taken says how
+ * many rows were taken (or dropped by policy). */
+int cli_recorder_append(cli_recorder *r, uint64_t rows, const void *const *cells, const uint8_t *const *valid,
+	uint64_t *ret_taken);
 /* Draws progress and tells of commits that fail; cheap, to be called often. */
 void cli_recorder_tick(cli_recorder *r);
 

@@ -409,6 +409,16 @@ void *cli_alloc(size_t size)
 	return memory;
 }
 
+void *cli_resize(void *memory, size_t size)
+{
+	void *grown = realloc(memory, size > 0 ? size : 1);
+	if (grown == NULL) {
+		cli_fail("out of memory: %zu bytes", size);
+		exit(CLI_FAILED);
+	}
+	return grown;
+}
+
 char *cli_copy(const char *text)
 {
 	size_t size = strlen(text) + 1;

@@ -73,6 +73,7 @@ int64_t cli_now_ns(void); /* monotonic */
 
 /* malloc that ends the program with a message when memory is out. */
 void *cli_alloc(size_t size);
+void *cli_resize(void *memory, size_t size); /* realloc, likewise */
 char *cli_copy(const char *text);
 
 #endif
