@@ -9,6 +9,7 @@ const cli_command *const cli_commands[] = {
 	&cli_get,
 	&cli_cat,
 	&cli_query,
+	&cli_plot,
 	&cli_episodes,
 	&cli_replay,
 	&cli_export,

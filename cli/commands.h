@@ -4,9 +4,25 @@
 
 #include "args.h"
 
-extern const cli_command cli_init, cli_record, cli_ls, cli_info, cli_get, cli_cat, cli_query, cli_verify,
-	cli_repair, cli_reindex, cli_config, cli_doctor, cli_completion, cli_help, cli_episodes, cli_export,
-	cli_replay, cli_migrate;
+extern const cli_command cli_cat;
+extern const cli_command cli_completion;
+extern const cli_command cli_config;
+extern const cli_command cli_doctor;
+extern const cli_command cli_episodes;
+extern const cli_command cli_export;
+extern const cli_command cli_get;
+extern const cli_command cli_help;
+extern const cli_command cli_info;
+extern const cli_command cli_init;
+extern const cli_command cli_ls;
+extern const cli_command cli_migrate;
+extern const cli_command cli_plot;
+extern const cli_command cli_query;
+extern const cli_command cli_record;
+extern const cli_command cli_reindex;
+extern const cli_command cli_repair;
+extern const cli_command cli_replay;
+extern const cli_command cli_verify;
 
 /* esker without a command, `esker help`. */
 void cli_print_overview(FILE *out);
