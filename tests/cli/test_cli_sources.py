@@ -132,7 +132,7 @@ def test_lines_are_recorded_as_they_come(store):
     else:
         pytest.fail("two whole lines were never committed")
     process.stdin.write(b"4\n")
-    out, _ = process.communicate(timeout=60)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     with open_run(store, "live") as file:
         assert file["x"][:].tolist() == [1, 2, 34]
