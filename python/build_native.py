@@ -14,7 +14,7 @@ from pathlib import Path
 
 # In the order of inclusion: a header uses only what stands before it.
 HEADERS = ["status", "log", "column", "codec", "ref", "store", "reader", "query", "check"]
-HEADERS += ["machine", "plain", "replay"]
+HEADERS += ["machine", "plain", "replay", "ring"]
 
 # The C library calls these from its own threads or from the calling one; esker/_log.py and esker/_check.py
 # define them.

@@ -16,6 +16,7 @@
 #include <esker/reader.h>
 #include <esker/ref.h>
 #include <esker/replay.h>
+#include <esker/ring.h>
 #include <esker/status.h>
 #include <esker/storage_config.h>
 #include <esker/store.h>

@@ -146,7 +146,8 @@ static esk_status try_ring(esk_recorder *r, const char *directory, esk_error *er
 		return esk_fail(err, ESK_EINVAL, "path too long: %s", directory);
 	if (symlink(r->ring_path, r->link_path) < 0)
 		return esk_fail_errno(err, errno, "cannot make %s", r->link_path);
-	esk_ring_options options = {.capacity_bytes = r->options.ring_bytes,
+	esk_ring_options options = {.struct_size = sizeof options,
+		.capacity_bytes = r->options.ring_bytes,
 		.policy = r->options.policy,
 		.block_timeout_ns = r->options.block_timeout_ns,
 		.payload_checksums = r->options.payload_checksums,

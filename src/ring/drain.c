@@ -1,15 +1,7 @@
-/* Draining: reading records in place in their order, giving their bytes back, and counting what was lost.
- *
- *        released      tail          cursor         head
- *           v            v              v             v
- *   ........|~~evicted~~~|==read=======|==unread=====|
+/* Draining: the one reader of a run's ring, which gives back what is committed.
  *
  * Block and reject: released = tail, only the drain moves it. Overwrite: producers move the tail as well,
- * past `released` and past the cursor; what they passed unread is lost.
- *
- * Counting is by difference, so that nothing is counted twice or forgotten whoever dies when: the number of
- * published records before a position is its sequence - 1 less the skipped ones before it, which the tail
- * carries with it in one 128-bit word. What lies between two known places and was not read is lost.
+ * past `released` and past the cursor; what they passed unread is lost (read.c counts it).
  *
  * Uses: base, os (futex, processes). */
 #include "ring/inside.h"
@@ -18,65 +10,15 @@
 
 #define RING_STALLED_NAP_NS 1000000u /* while the record at the cursor keeps a filled ring waiting */
 
-/* ---- accounts ---- */
-
-static uint64_t published_before_cursor(const ring_drain *drain)
-{
-	return drain->known ? drain->expected - 1 - drain->skipped : drain->published;
-}
-
-static void show_cursor(esk_ring *ring)
-{
-	ring_drain *drain = &ring->drain;
-	ring_account *shown = &ring->trailer->cursor;
-	/* Relaxed, for get_stats and wake_at_quarter: numbers a moment old do no harm there. */
-	atomic_store_explicit(&shown->published, published_before_cursor(drain), memory_order_relaxed);
-	atomic_store_explicit(&shown->position, drain->cursor, memory_order_relaxed);
-}
-
-static void show_losses(esk_ring *ring)
-{
-	ring_drain *drain = &ring->drain;
-	atomic_store_explicit(&ring->trailer->cursor.lost_records, drain->lost_records, memory_order_relaxed);
-	atomic_store_explicit(&ring->trailer->cursor.lost_bytes, drain->lost_bytes, memory_order_relaxed);
-	atomic_store_explicit(&ring->header->lost_records, drain->lost_records, memory_order_relaxed);
-	atomic_store_explicit(&ring->header->lost_bytes, drain->lost_bytes, memory_order_relaxed);
-}
-
-static void note_loss(ring_drain *drain, ring_gap gap)
-{
-	if (drain->gap_count == RING_GAPS) {
-		/* The last two become one that reaches over both: a release between them then counts less. */
-		const ring_gap *last = &drain->gaps[--drain->gap_count];
-		gap.from = last->from;
-		gap.published = last->published;
-		gap.records += last->records;
-		gap.bytes += last->bytes;
-	}
-	drain->gaps[drain->gap_count++] = gap;
-}
-
-/* Losses at or behind `position`; those before it are forgotten. */
-static ring_gap losses_from(ring_drain *drain, uint64_t position)
-{
-	ring_gap sum = {.position = position};
-	uint32_t kept = 0;
-	for (uint32_t i = 0; i < drain->gap_count; i++) {
-		ring_gap gap = drain->gaps[i];
-		if (gap.position < position)
-			continue;
-		sum.records += gap.records;
-		sum.bytes += gap.bytes;
-		drain->gaps[kept++] = gap;
-	}
-	drain->gap_count = kept;
-	return sum;
-}
-
 /* ---- beginning and ending ---- */
 
 esk_status esk_ring_drain_begin(esk_ring *ring, esk_error *err)
 {
+	if (ring->consumers > 0)
+		return esk_fail(err, ESK_EUNSUPPORTED,
+			"ring %s has named consumers, and its tail follows them; open one instead of "
+			"draining it",
+			ring->path);
 	ring_pair *place = &ring->trailer->drain;
 	for (;;) {
 		ring_pair_value now = ring_pair_load(place);
@@ -107,197 +49,26 @@ void esk_ring_drain_end(esk_ring *ring)
 
 void esk_ring_rewind(esk_ring *ring)
 {
-	ring_drain *drain = &ring->drain;
 	ring_trailer *trailer = ring->trailer;
+	ring_reader *reader = &ring->drain.reader;
 	ring_pair_value tail = ring_pair_load(&trailer->tail);
-	ring_account *released = &trailer->released[atomic_load(&trailer->released_index) & 1];
+	const ring_account *released = &trailer->released[atomic_load(&trailer->released_index) & 1];
 	uint64_t from = atomic_load(&released->position);
-	bool evicted = ring->policy == ESK_OVERWRITE && tail.position > from;
-	drain->cursor = tail.position;
-	drain->head = tail.position;
-	drain->skipped = tail.count;
-	drain->known = false;
-	drain->published = ring->policy == ESK_OVERWRITE && tail.position >= from
-				   ? atomic_load(&released->published)
-				   : RING_UNKNOWN;
-	drain->expected = 1;
-	drain->lost_records = atomic_load(&released->lost_records);
-	drain->lost_bytes = atomic_load(&released->lost_bytes);
-	drain->pending_records = 0;
-	drain->pending_bytes = evicted ? tail.position - from : 0;
-	drain->lost_bytes += drain->pending_bytes;
-	drain->gap_count = 0;
-	drain->jump = (ring_gap){.from = from, .published = drain->published};
-	drain->refuted = 0;
-	show_losses(ring);
-	show_cursor(ring);
+	bool counted = ring->policy == ESK_OVERWRITE && tail.position >= from;
+	reader->evictable = ring->policy == ESK_OVERWRITE;
+	reader->shown = trailer;
+	reader->losses = ring->header;
+	esk_ring_reader_start(ring, reader,
+		&(ring_start){
+			.position = counted ? from : tail.position,
+			.published = counted ? atomic_load(&released->published) : RING_UNKNOWN,
+			.skipped = RING_UNKNOWN,
+			.lost_records = atomic_load(&released->lost_records),
+			.lost_bytes = atomic_load(&released->lost_bytes),
+		});
 }
 
 /* ---- reading ---- */
-
-static bool overtaken(const esk_ring *ring)
-{
-	return ring->policy == ESK_OVERWRITE &&
-	       atomic_load_explicit(&ring->trailer->tail.position, memory_order_acquire) > ring->drain.cursor;
-}
-
-/* Jumps to the tail; how many records that cost is known at the next header (meet). */
-static void catch_up(esk_ring *ring)
-{
-	ring_drain *drain = &ring->drain;
-	ring_pair_value tail = ring_pair_load(&ring->trailer->tail);
-	if (tail.position <= drain->cursor)
-		return;
-	drain->published = published_before_cursor(drain);
-	if (drain->pending_bytes == 0)
-		drain->jump = (ring_gap){.from = drain->cursor, .published = drain->published};
-	drain->known = false;
-	drain->skipped = tail.count;
-	drain->pending_bytes += tail.position - drain->cursor;
-	drain->lost_bytes += tail.position - drain->cursor;
-	drain->cursor = tail.position;
-}
-
-/* The cursor stands at a header with `sequence`. */
-static void meet(esk_ring *ring, uint64_t sequence)
-{
-	ring_drain *drain = &ring->drain;
-	if (drain->known)
-		return;
-	uint64_t published = sequence - 1 - drain->skipped;
-	if (drain->published != RING_UNKNOWN && published > drain->published) {
-		drain->pending_records += published - drain->published;
-		drain->lost_records += published - drain->published;
-	}
-	drain->known = true;
-	drain->expected = sequence;
-	show_losses(ring);
-}
-
-static void pass(esk_ring *ring, const ring_view *view)
-{
-	ring->drain.cursor = view->next;
-	if ((view->kind_flags & RING_RECORD_PAD) == 0)
-		ring->drain.expected = view->sequence + 1;
-	show_cursor(ring);
-}
-
-/* Moves on to the next readable record: `sequence` is the least it can have. */
-static void move_on(esk_ring *ring, uint64_t position, uint64_t sequence)
-{
-	ring_drain *drain = &ring->drain;
-	drain->cursor = position;
-	drain->expected = sequence;
-	drain->known = false;
-	drain->published = RING_UNKNOWN; /* what was passed is corrupt, not lost */
-	show_cursor(ring);
-}
-
-static esk_status fail_broken(esk_ring *ring, esk_error *err)
-{
-	uint64_t position = ring->drain.cursor;
-	uint64_t sequence = ring->drain.expected;
-	move_on(ring, esk_ring_resync(ring, position, sequence), sequence);
-	return esk_fail(err, ESK_ECORRUPT,
-		"ring %s: at position %llu, where the record with sequence %llu or a later one must be, "
-		"there is no "
-		"valid header; reading goes on at position %llu",
-		ring->path, (unsigned long long)position, (unsigned long long)sequence,
-		(unsigned long long)ring->drain.cursor);
-}
-
-static esk_status fail_sequence(esk_ring *ring, const ring_view *view, esk_error *err)
-{
-	uint64_t sequence = ring->drain.expected;
-	bool ahead = view->sequence > sequence &&
-		     view->sequence < (atomic_load(&ring->header->reserve.count) & ~RING_SEALED);
-	move_on(ring, ahead ? view->position : esk_ring_resync(ring, view->position, sequence), sequence);
-	return esk_fail(err, ESK_ECORRUPT,
-		"ring %s: the record at position %llu has sequence %llu; expected %llu; reading goes on at "
-		"position %llu",
-		ring->path, (unsigned long long)view->position, (unsigned long long)view->sequence,
-		(unsigned long long)sequence, (unsigned long long)ring->drain.cursor);
-}
-
-static esk_status fail_payload(esk_ring *ring, const ring_view *view, esk_error *err)
-{
-	pass(ring, view);
-	return esk_fail(err, ESK_ECORRUPT,
-		"ring %s: the payload (%u bytes) of the record at position %llu, sequence %llu, does not "
-		"have its "
-		"checksum %08x; reading goes on behind it",
-		ring->path, view->payload_bytes, (unsigned long long)view->position,
-		(unsigned long long)view->sequence, view->payload_check);
-}
-
-static void give_out(esk_ring *ring, const ring_view *view, esk_ring_record *ret_record)
-{
-	ring_drain *drain = &ring->drain;
-	*ret_record = (esk_ring_record){
-		.payload = view->payload,
-		.sequence = view->sequence,
-		.position = view->position,
-		.next_position = view->next,
-		.size_bytes = view->payload_bytes,
-		.stream = view->stream,
-		.kind = (uint16_t)view->kind_flags,
-		.lost_before_records = drain->pending_records,
-		.lost_before_bytes = drain->pending_bytes,
-	};
-	if (drain->pending_bytes != 0) {
-		drain->jump.position = view->position;
-		drain->jump.records = drain->pending_records;
-		drain->jump.bytes = drain->pending_bytes;
-		note_loss(drain, drain->jump);
-	}
-	drain->pending_records = 0;
-	drain->pending_bytes = 0;
-	pass(ring, view);
-}
-
-static bool sequence_fits(const esk_ring *ring, const ring_view *view)
-{
-	const ring_drain *drain = &ring->drain;
-	return drain->known
-		       ? view->sequence == drain->expected
-		       : view->sequence >= drain->expected &&
-				 view->sequence < (atomic_load(&ring->header->reserve.count) & ~RING_SEALED);
-}
-
-/* Finds the record at or behind the cursor and leaves the cursor at it: *ret_verdict is RING_AT_RECORD, or
- * RING_AT_PENDING when there is none yet. */
-static esk_status find(esk_ring *ring, ring_view *ret_view, ring_verdict *ret_verdict, esk_error *err)
-{
-	ring_drain *drain = &ring->drain;
-	*ret_verdict = RING_AT_PENDING;
-	for (;;) {
-		if (ring->policy == ESK_OVERWRITE)
-			catch_up(ring);
-		if (drain->cursor >= drain->head) {
-			drain->head =
-				atomic_load_explicit(&ring->header->reserve.position, memory_order_acquire);
-			if (drain->cursor >= drain->head)
-				return ESK_OK;
-		}
-		ring_verdict verdict = esk_ring_inspect(ring, drain->cursor, ret_view);
-		if (verdict == RING_AT_PENDING)
-			return ESK_OK;
-		bool broken = verdict == RING_AT_BROKEN || ret_view->next > drain->head;
-		if (broken || !sequence_fits(ring, ret_view)) {
-			if (overtaken(ring))
-				continue;
-			return broken ? fail_broken(ring, err) : fail_sequence(ring, ret_view, err);
-		}
-		meet(ring, ret_view->sequence);
-		if (verdict == RING_AT_RECORD) {
-			*ret_verdict = verdict;
-			return ESK_OK;
-		}
-		if (verdict == RING_AT_SKIPPED)
-			drain->skipped++;
-		pass(ring, ret_view);
-	}
-}
 
 static esk_status fail_idle(const esk_ring *ring, esk_error *err)
 {
@@ -309,43 +80,25 @@ esk_status esk_ring_read(esk_ring *ring, esk_ring_record *ret_record, bool *ret_
 	*ret_found = false;
 	if (!ring->drain.active)
 		return fail_idle(ring, err);
-	ring_view view;
-	ring_verdict verdict;
-	for (;;) {
-		esk_status status = find(ring, &view, &verdict, err);
-		if (status != ESK_OK || verdict != RING_AT_RECORD)
-			return status;
-		if (esk_ring_payload_matches(ring, &view))
-			break;
-		if (!overtaken(ring))
-			return fail_payload(ring, &view, err);
-	}
-	give_out(ring, &view, ret_record);
-	*ret_found = true;
-	return ESK_OK;
+	return esk_ring_reader_next(ring, &ring->drain.reader, ret_record, ret_found, err);
 }
 
 bool esk_ring_still_valid(esk_ring *ring, const esk_ring_record *record)
 {
-	if (ring->policy != ESK_OVERWRITE)
+	ring_reader *reader = &ring->drain.reader;
+	if (ring->policy != ESK_OVERWRITE || esk_ring_reader_holds(ring, reader, record->position))
 		return true;
-	/* Pairs with the release of the tail's swap and the fence of evict_for: if a byte that was read came
-	 * from a later record, the tail is seen behind this one. */
-	RING_FENCE(memory_order_acquire);
-	if (atomic_load_explicit(&ring->trailer->tail.position, memory_order_acquire) <= record->position)
-		return true;
-	ring_drain *drain = &ring->drain;
-	if (drain->refuted != record->position + 1) {
-		drain->refuted = record->position + 1;
+	if (reader->refuted != record->position + 1) {
+		reader->refuted = record->position + 1;
 		uint64_t bytes = record->next_position - record->position;
-		drain->lost_records++;
-		drain->lost_bytes += bytes;
-		note_loss(drain, (ring_gap){.from = record->position,
-					 .published = record->sequence - 1 - drain->skipped,
-					 .position = record->position,
-					 .records = 1,
-					 .bytes = bytes});
-		show_losses(ring);
+		reader->lost_records++;
+		reader->lost_bytes += bytes;
+		esk_ring_reader_note_loss(reader, (ring_gap){.from = record->position,
+							  .published = record->sequence - 1 - reader->skipped,
+							  .position = record->position,
+							  .records = 1,
+							  .bytes = bytes});
+		esk_ring_reader_show_losses(reader);
 	}
 	return false;
 }
@@ -353,17 +106,17 @@ bool esk_ring_still_valid(esk_ring *ring, const esk_ring_record *record)
 /* What was evicted up to `sequence` is committed, not lost. */
 static void forgive(esk_ring *ring, uint64_t sequence, uint64_t found)
 {
-	ring_drain *drain = &ring->drain;
+	ring_reader *reader = &ring->drain.reader;
 	uint64_t most = found > sequence ? found - 1 - sequence : 0;
-	if (drain->pending_records > most) {
-		drain->lost_records -= drain->pending_records - most;
-		drain->pending_records = most;
+	if (reader->pending_records > most) {
+		reader->lost_records -= reader->pending_records - most;
+		reader->pending_records = most;
 	}
 	if (most == 0) {
-		drain->lost_bytes -= drain->pending_bytes;
-		drain->pending_bytes = 0;
+		reader->lost_bytes -= reader->pending_bytes;
+		reader->pending_bytes = 0;
 	}
-	show_losses(ring);
+	esk_ring_reader_show_losses(reader);
 }
 
 esk_status esk_ring_skip_to(esk_ring *ring, uint64_t sequence, esk_error *err)
@@ -374,7 +127,7 @@ esk_status esk_ring_skip_to(esk_ring *ring, uint64_t sequence, esk_error *err)
 	ring_view view;
 	ring_verdict verdict;
 	for (;;) {
-		if (find(ring, &view, &verdict, &damage) != ESK_OK)
+		if (esk_ring_reader_find(ring, &ring->drain.reader, &view, &verdict, &damage) != ESK_OK)
 			continue; /* the cursor has moved on; it only matters if it was not committed */
 		uint64_t found = verdict == RING_AT_RECORD
 					 ? view.sequence
@@ -386,7 +139,7 @@ esk_status esk_ring_skip_to(esk_ring *ring, uint64_t sequence, esk_error *err)
 		if (verdict != RING_AT_RECORD || found > sequence)
 			return ESK_OK;
 		damage.code = ESK_OK;
-		pass(ring, &view);
+		esk_ring_reader_pass(&ring->drain.reader, &view);
 		if (found == sequence)
 			return ESK_OK;
 	}
@@ -394,62 +147,29 @@ esk_status esk_ring_skip_to(esk_ring *ring, uint64_t sequence, esk_error *err)
 
 /* ---- releasing ---- */
 
-/* Finds how many records before `position` were skipped, and the sequence at it. False if the ring does not
- * show it any more, because it was evicted. */
-static bool account_at(esk_ring *ring, ring_pair_value tail, uint64_t position, uint64_t *ret_skipped,
-	uint64_t *ret_sequence)
-{
-	const ring_drain *drain = &ring->drain;
-	if (position == drain->cursor) {
-		*ret_skipped = drain->skipped;
-		*ret_sequence = drain->expected;
-		return drain->known;
-	}
-	if (tail.position > position)
-		return false;
-	*ret_skipped = tail.count;
-	/* Nothing was skipped between tail and cursor as a rule; then there is nothing to count. */
-	uint64_t at = drain->skipped == tail.count ? position : tail.position;
-	while (at < drain->cursor) {
-		ring_view view;
-		ring_verdict verdict = esk_ring_inspect(ring, at, &view);
-		if (verdict == RING_AT_BROKEN || verdict == RING_AT_PENDING)
-			return false;
-		if (at >= position && verdict != RING_AT_PAD) {
-			*ret_sequence = view.sequence;
-			return true;
-		}
-		if (at < position && verdict == RING_AT_SKIPPED)
-			++*ret_skipped;
-		at = view.next;
-	}
-	*ret_sequence = drain->expected;
-	return drain->known;
-}
-
 /* Remembers the account at `position` for who drains after this one; two copies, so that it is whole if this
  * process dies here. */
 static void remember_release(esk_ring *ring, uint64_t position, uint64_t published)
 {
-	ring_drain *drain = &ring->drain;
-	ring_gap later = losses_from(drain, position);
+	ring_reader *reader = &ring->drain.reader;
+	ring_gap later = esk_ring_reader_losses_from(reader, position);
 	uint32_t other = 1 - (atomic_load(&ring->trailer->released_index) & 1);
 	ring_account *account = &ring->trailer->released[other];
 	atomic_store(&account->position, position);
 	atomic_store(&account->published, published);
-	atomic_store(&account->lost_records, drain->lost_records - drain->pending_records - later.records);
-	atomic_store(&account->lost_bytes, drain->lost_bytes - drain->pending_bytes - later.bytes);
+	atomic_store(&account->lost_records, reader->lost_records - reader->pending_records - later.records);
+	atomic_store(&account->lost_bytes, reader->lost_bytes - reader->pending_bytes - later.bytes);
 	atomic_store(&ring->trailer->released_index, other);
 }
 
 /* `position` was evicted: the next place behind it whose account is known. Between the two, the drain read
  * all. */
-static ring_gap next_known_place(const ring_drain *drain, uint64_t position)
+static ring_gap next_known_place(const ring_reader *reader, uint64_t position)
 {
-	for (uint32_t i = 0; i < drain->gap_count; i++)
-		if (drain->gaps[i].from >= position)
-			return drain->gaps[i];
-	return (ring_gap){.from = drain->cursor, .published = published_before_cursor(drain)};
+	for (uint32_t i = 0; i < reader->gap_count; i++)
+		if (reader->gaps[i].from >= position)
+			return reader->gaps[i];
+	return (ring_gap){.from = reader->cursor, .published = esk_ring_reader_published(reader)};
 }
 
 static void release_overwritten(esk_ring *ring, uint64_t position)
@@ -458,10 +178,11 @@ static void release_overwritten(esk_ring *ring, uint64_t position)
 		ring_pair_value tail = ring_pair_load(&ring->trailer->tail);
 		uint64_t skipped;
 		uint64_t sequence;
-		if (!account_at(ring, tail, position, &skipped, &sequence)) {
+		if (!esk_ring_reader_account_at(
+			    ring, &ring->drain.reader, tail, position, &skipped, &sequence)) {
 			if (ring_pair_load(&ring->trailer->tail).position <= position)
 				return; /* damage between tail and cursor: its bytes come back by eviction */
-			ring_gap place = next_known_place(&ring->drain, position);
+			ring_gap place = next_known_place(&ring->drain.reader, position);
 			remember_release(ring, place.from, place.published);
 			return;
 		}
@@ -480,7 +201,7 @@ static void release_overwritten(esk_ring *ring, uint64_t position)
 
 void esk_ring_release(esk_ring *ring, uint64_t position)
 {
-	position = esk_min_u64(position, ring->drain.cursor);
+	position = esk_min_u64(position, ring->drain.reader.cursor);
 	if (!ring->drain.active)
 		return;
 	if (ring->policy == ESK_OVERWRITE) {
@@ -500,7 +221,7 @@ static bool quarter_is_filled(const esk_ring *ring)
 {
 	uint64_t tail = atomic_load(&ring->trailer->tail.position);
 	uint64_t head = atomic_load(&ring->header->reserve.position);
-	uint64_t read = esk_max_u64(tail, ring->drain.cursor);
+	uint64_t read = esk_max_u64(tail, ring->drain.reader.cursor);
 	return head > read && head - read >= ring->capacity / 4;
 }
 
@@ -517,7 +238,7 @@ void esk_ring_drain_wait(esk_ring *ring, uint64_t timeout_ns)
 		atomic_store(&wake->waiting, 1);
 		bool filled = quarter_is_filled(ring);
 		ring_view view;
-		bool ready = filled && esk_ring_inspect(ring, drain->cursor, &view) != RING_AT_PENDING;
+		bool ready = filled && esk_ring_inspect(ring, drain->reader.cursor, &view) != RING_AT_PENDING;
 		uint64_t now = esk_monotonic_ns();
 		bool asked = word != drain->wake_seen;
 		if (asked || ready || now >= deadline) {
@@ -538,4 +259,8 @@ void esk_ring_wake(esk_ring *ring)
 	atomic_fetch_add(&wake->word, 1);
 	if (atomic_load(&wake->waiting) != 0 && atomic_exchange(&wake->waiting, 0) != 0)
 		esk_os_futex_wake_all(&wake->word);
+	if (ring->extension == NULL)
+		return;
+	atomic_fetch_add(&ring->extension->asked, 1);
+	esk_ring_tell_news(ring);
 }

@@ -16,11 +16,9 @@ typedef struct ring_gap {
 	uint64_t bytes;
 } ring_gap;
 
-/* The drain's own knowledge; used by one thread. */
-typedef struct ring_drain {
-	bool active;
-	uint32_t fork; /* esk_os_fork_count when it began: a child does not end its parent's drain */
-	ring_pair_value place;
+/* Where one reader stands and what it knows; used by one thread. */
+typedef struct ring_reader {
+	bool evictable; /* producers may move the tail past it */
 	uint64_t cursor;
 	uint64_t head;     /* as last seen; at or behind the real one */
 	uint64_t expected; /* sequence at the cursor, if known; else at most that */
@@ -33,9 +31,19 @@ typedef struct ring_drain {
 	uint64_t pending_records; /* lost, to be told with the next record */
 	uint64_t pending_bytes;
 	ring_gap jump;            /* where the loss began that is to be told */
-	uint64_t refuted;         /* position + 1 of the record that esk_ring_still_valid denied last */
+	uint64_t refuted;         /* position + 1 of the record that was denied last */
 	ring_gap gaps[RING_GAPS]; /* losses not released yet */
 	uint32_t gap_count;
+	ring_trailer *shown; /* whose cursor shows where this one is; NULL: nobody's */
+	ring_header *losses; /* which shows what it lost; NULL: none */
+} ring_reader;
+
+/* The drain; used by one thread. */
+typedef struct ring_drain {
+	bool active;
+	uint32_t fork; /* esk_os_fork_count when it began: a child does not end its parent's drain */
+	ring_pair_value place;
+	ring_reader reader;
 	uint32_t wake_seen;
 } ring_drain;
 
@@ -43,6 +51,11 @@ struct esk_ring {
 	ring_header *header;
 	unsigned char *data;
 	ring_trailer *trailer;
+	ring_extension *extension; /* NULL: a ring of version 1 */
+	ring_place *places;        /* `consumers` of them */
+	unsigned char *declarations;
+	uint32_t consumers;
+	uint64_t declarations_bytes;
 	size_t mapped_bytes;
 	uint64_t capacity;
 	uint64_t max_payload;
@@ -109,6 +122,47 @@ bool esk_ring_token_lives(const esk_ring *ring, uint32_t token);
 bool esk_ring_may_probe(const esk_ring *ring);
 ring_pair_value esk_ring_own_place(const esk_ring *ring, ring_pair_value taken);
 
+/* ---- read.c: a reader walks over records and keeps its account ---- */
+/* Puts `reader` at what was released last: `from`, or the tail if that was evicted. */
+typedef struct ring_start {
+	uint64_t position;
+	uint64_t published; /* RING_UNKNOWN: counting starts anew */
+	uint64_t skipped;   /* if the position is not behind the tail; RING_UNKNOWN: that of the tail */
+	uint64_t lost_records;
+	uint64_t lost_bytes;
+	uint64_t mark;
+} ring_start;
+void esk_ring_reader_start(esk_ring *ring, ring_reader *reader, const ring_start *start);
+/* Finds the record at or behind the cursor and leaves the cursor at it: *ret_verdict is RING_AT_RECORD, or
+ * RING_AT_PENDING when there is none yet. */
+esk_status esk_ring_reader_find(
+	esk_ring *ring, ring_reader *reader, ring_view *ret_view, ring_verdict *ret_verdict, esk_error *err);
+/* The same, and the payload has its checksum; gives the record out and steps behind it. */
+esk_status esk_ring_reader_next(
+	esk_ring *ring, ring_reader *reader, esk_ring_record *ret_record, bool *ret_found, esk_error *err);
+void esk_ring_reader_pass(ring_reader *reader, const ring_view *view);
+void esk_ring_reader_show_losses(ring_reader *reader);
+/* True while no producer may have written over the record. */
+bool esk_ring_reader_holds(const esk_ring *ring, const ring_reader *reader, uint64_t position);
+void esk_ring_reader_note_loss(ring_reader *reader, ring_gap gap);
+/* Losses at or behind `position`; those before it are forgotten. */
+ring_gap esk_ring_reader_losses_from(ring_reader *reader, uint64_t position);
+uint64_t esk_ring_reader_published(const ring_reader *reader);
+/* How many records before `position`, which lies at or before the cursor, were skipped, and the sequence at
+ * it; `base` is a place at or before it where that is known. False if the ring does not show it any more,
+ * because it was evicted. */
+bool esk_ring_reader_account_at(const esk_ring *ring, const ring_reader *reader, ring_pair_value base,
+	uint64_t position, uint64_t *ret_skipped, uint64_t *ret_sequence);
+
+/* ---- places.c: the table of consumers, and the tail that follows them ---- */
+esk_status esk_ring_lock(esk_ring *ring, const char *what, ring_pair_value *ret_mine, esk_error *err);
+void esk_ring_unlock(esk_ring *ring, ring_pair_value mine);
+/* Moves the tail to the slowest lossless consumer; true if it moved. */
+bool esk_ring_follow(esk_ring *ring);
+/* Where the tail could be: at the slowest lossless consumer. */
+uint64_t esk_ring_kept_from(const esk_ring *ring);
+esk_status esk_ring_check_extension(const esk_ring *ring, esk_error *err);
+
 /* ---- ring.c ---- */
 esk_status esk_ring_map(const char *path, bool writable, esk_ring **ret_ring, esk_error *err);
 
@@ -116,6 +170,22 @@ esk_status esk_ring_map(const char *path, bool writable, esk_ring **ret_ring, es
 void esk_ring_producer_leave(esk_ring *ring);
 void esk_ring_tail_moved(esk_ring *ring, uint64_t tail);
 void esk_ring_wake_space(esk_ring *ring);
+/* Wakes consumers that wait for something to read. */
+void esk_ring_tell_news(esk_ring *ring);
+
+static inline uint64_t ring_skipped(ring_pair_value tail)
+{
+	return tail.count & RING_SKIPPED_MASK;
+}
+
+/* The tail's new value, in the epoch of `now`. */
+static inline ring_pair_value ring_tail_at(ring_pair_value now, uint64_t position, uint64_t skipped)
+{
+	return (ring_pair_value){
+		.position = position,
+		.count = (now.count & ~RING_SKIPPED_MASK) | (skipped & RING_SKIPPED_MASK),
+	};
+}
 
 /* Raises `word` to `value` if it is lower. Relaxed: onlookers' fields order nothing. */
 static inline void ring_raise(_Atomic uint64_t *word, uint64_t value)

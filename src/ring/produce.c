@@ -139,6 +139,8 @@ static bool room_until(esk_ring *ring, uint64_t end)
 	if (end - atomic_load_explicit(&ring->tail_seen, memory_order_acquire) <= ring->capacity)
 		return true;
 	uint64_t tail = atomic_load(&ring->trailer->tail.position);
+	if (end - tail > ring->capacity && ring->consumers > 0 && esk_ring_follow(ring))
+		tail = atomic_load(&ring->trailer->tail.position);
 	atomic_store_explicit(&ring->tail_seen, tail, memory_order_release);
 	return end - tail <= ring->capacity;
 }
@@ -194,6 +196,9 @@ static attempt try_reserve(esk_ring *ring, uint32_t token, uint32_t stream, uint
 		/* Withdrawn before sequence and length change: a cell never says a mixture. */
 		atomic_store_explicit(&intent->place, 0, memory_order_release);
 	}
+	/* Pairs with the acquire fence of esk_ring_reader_holds: who saw a byte written from here on sees the
+	 * tail that made room for it. */
+	RING_FENCE(memory_order_release);
 	uint32_t kind_flags = kind | (ring->checksums ? RING_RECORD_CHECKSUM : 0);
 	ring_record *record = write_record(ring, extent.start, at.count, payload_bytes, stream, kind_flags,
 		token * (RING_STATE_MASK + 1) | RING_RESERVED);
@@ -246,10 +251,14 @@ static esk_status fail_timeout(esk_ring *ring, uint32_t payload_bytes, esk_error
 	bool drained = atomic_load(&ring->trailer->drain.position) >> 32 != 0;
 	return esk_fail(err, ESK_ETIMEDOUT,
 		"ring %s had no room for a record of %u bytes for %.3f s: %llu of %llu bytes are not "
-		"committed and %s; "
-		"commit faster, make the ring larger, or let it overwrite",
+		"%s and %s; "
+		"%s faster, make the ring larger, or let it overwrite",
 		ring->path, payload_bytes, (double)ring->block_timeout_ns / 1e9, (unsigned long long)used,
-		(unsigned long long)ring->capacity, drained ? "its drain is behind" : "nobody drains it");
+		(unsigned long long)ring->capacity, ring->consumers > 0 ? "released" : "committed",
+		ring->consumers > 0 ? "its slowest consumer is behind, or there is none that may not lose"
+		: drained           ? "its drain is behind"
+				    : "nobody drains it",
+		ring->consumers > 0 ? "release" : "commit");
 }
 
 static esk_status wait_for_room(esk_ring *ring, uint32_t payload_bytes, uint64_t *deadline, esk_error *err)
@@ -283,7 +292,8 @@ static bool evict_oldest(esk_ring *ring)
 		return true; /* another producer evicted it, and its bytes may be in use again */
 	if (verdict == RING_AT_PENDING)
 		return false;
-	ring_pair_value next = {.position = view.next, .count = tail.count + (verdict == RING_AT_SKIPPED)};
+	ring_pair_value next =
+		ring_tail_at(tail, view.next, ring_skipped(tail) + (verdict == RING_AT_SKIPPED));
 	if (verdict == RING_AT_BROKEN || view.next > head)
 		next.position = esk_ring_resync(ring, tail.position, 0);
 	if (ring_pair_swap(&ring->trailer->tail, tail, next))
@@ -311,9 +321,6 @@ static esk_status evict_for(esk_ring *ring, uint32_t payload_bytes, uint64_t *de
 		else
 			nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 	}
-	/* Pairs with the acquire fence of esk_ring_still_valid: who saw a byte written from here on sees the
-	 * tail. */
-	RING_FENCE(memory_order_release);
 	return ESK_OK;
 }
 
@@ -348,14 +355,19 @@ static esk_status make_room(esk_ring *ring, uint32_t payload_bytes, uint64_t *de
 	}
 }
 
+static esk_status fail_large(const esk_ring *ring, uint64_t payload_bytes, esk_error *err)
+{
+	return esk_fail(err, ESK_ERANGE,
+		"a record of %llu bytes is too large for ring %s, which takes up to %llu; make the "
+		"ring larger",
+		(unsigned long long)payload_bytes, ring->path, (unsigned long long)ring->max_payload);
+}
+
 esk_status esk_ring_reserve(esk_ring *ring, uint32_t stream, uint16_t kind, uint32_t payload_bytes,
 	esk_ring_slot *ret_slot, esk_error *err)
 {
 	if (payload_bytes > ring->max_payload)
-		return esk_fail(err, ESK_ERANGE,
-			"a record of %u bytes is too large for ring %s, which takes up to %llu; make the "
-			"ring larger",
-			payload_bytes, ring->path, (unsigned long long)ring->max_payload);
+		return fail_large(ring, payload_bytes, err);
 	uint32_t token = 0;
 	esk_status status = own_token(ring, &token, err);
 	uint64_t deadline = 0;
@@ -378,6 +390,15 @@ esk_status esk_ring_reserve(esk_ring *ring, uint32_t stream, uint16_t kind, uint
 }
 
 /* ---- publishing ---- */
+
+void esk_ring_tell_news(esk_ring *ring)
+{
+	ring_futex *news = &ring->extension->news;
+	if (atomic_load(&news->waiting) != 0 && atomic_exchange(&news->waiting, 0) != 0) {
+		atomic_fetch_add(&news->word, 1);
+		esk_os_futex_wake_all(&news->word);
+	}
+}
 
 static void wake_at_quarter(esk_ring *ring)
 {
@@ -402,8 +423,14 @@ static void settle(esk_ring *ring, const esk_ring_slot *slot, uint32_t state)
 	if (atomic_load_explicit(&ring->header->write_head, memory_order_relaxed) < end)
 		atomic_store_explicit(
 			&ring->header->write_head, end, memory_order_relaxed); /* for onlookers */
-	/* Relaxed: the swap that reserved this record is the barrier behind which a waiting drain is seen;
-	 * one that goes to sleep because of this very record naps briefly (esk_ring_drain_wait). */
+	/* Relaxed: the swap that reserved this record is the barrier behind which a waiting reader is seen;
+	 * one that goes to sleep because of this very record naps briefly (esk_ring_drain_wait,
+	 * esk_consumer_wait). */
+	if (ring->extension != NULL) {
+		if (atomic_load_explicit(&ring->extension->news.waiting, memory_order_relaxed) != 0)
+			esk_ring_tell_news(ring);
+		return;
+	}
 	if (atomic_load_explicit(&ring->trailer->wake.waiting, memory_order_relaxed) != 0)
 		wake_at_quarter(ring);
 }
@@ -418,6 +445,28 @@ void esk_ring_abandon(esk_ring *ring, const esk_ring_slot *slot)
 	settle(ring, slot, RING_ABANDONED);
 }
 
+esk_status esk_ring_write(esk_ring *ring, uint32_t stream, uint16_t kind, const void *data, size_t size,
+	uint64_t *ret_sequence, esk_error *err)
+{
+	if (size > UINT32_MAX)
+		return fail_large(ring, size, err);
+	esk_ring_slot slot;
+	esk_status status = esk_ring_reserve(ring, stream, kind, (uint32_t)size, &slot, err);
+	if (status != ESK_OK)
+		return status;
+	if (size > 0)
+		memcpy(slot.payload, data, size);
+	esk_ring_publish(ring, &slot);
+	if (ret_sequence != NULL)
+		*ret_sequence = slot.sequence;
+	return ESK_OK;
+}
+
+bool esk_ring_is_sealed(const esk_ring *ring)
+{
+	return (atomic_load(&ring->header->reserve.count) & RING_SEALED) != 0;
+}
+
 void esk_ring_seal(esk_ring *ring)
 {
 	ring_pair_value at;
@@ -427,4 +476,6 @@ void esk_ring_seal(esk_ring *ring)
 		(ring_pair_value){.position = at.position, .count = at.count | RING_SEALED}));
 	atomic_fetch_add(&ring->trailer->space.word, 1);
 	esk_os_futex_wake_all(&ring->trailer->space.word);
+	if (ring->extension != NULL)
+		esk_ring_wake(ring);
 }

@@ -22,6 +22,25 @@
  *  7. An owner is a token: place in the table of producers and how often that place was taken. A token that
  * the table does not hold any more is dead.
  *
+ * A ring with consumers or declarations (version 2) has an extension behind the trailer:
+ *
+ *   trailer_offset   + 8192                 + 256          + 320 * consumers
+ *   | trailer | 0    | extension            | places       | declarations | (unused to the page's end)
+ *
+ *  8. A lossless consumer's `held` says {position, skipped}: it is done with what lies before. Only its owner
+ * moves it, forward. The tail follows the least of them, moved by whoever wants room, and is never beyond one
+ * unless the ring overwrites.
+ *  9. The tail is swapped from the value it had before the places were looked at, and every new claim on the
+ * tail (a place made, or made lossless) first writes the place and then changes the tail's epoch. So no tail
+ * that was computed without a place is stored after the place holds.
+ * 10. What a consumer released is an account in two copies, of which account_index says one; `held` follows
+ * it. Whoever dies between leaves a tail that is further back than it could be, which the successor puts
+ * right.
+ * 11. Names, states and declarations change under the lock, whose owner is a process: a dead one's is taken
+ * over. Each change is one store or swap behind the bytes it makes visible, so that there is nothing half
+ * done to take over: a place exists once its state says so, a declaration once `declared` counts it.
+ * 12. A declaration never changes or moves; `declared` = {bytes used, how many} only grows.
+ *
  * May include: base, os. */
 #ifndef ESK_RING_SHARED_H
 #define ESK_RING_SHARED_H
@@ -62,6 +81,7 @@
 #define RING_PAGE_BYTES 4096u
 #define RING_PRODUCERS 128u
 #define RING_INTENTS 64u
+#define RING_DECLARATIONS_MAX (1ull << 30)
 #define RING_POSITION_MAX (1ull << 62)
 #define RING_SEALED (1ull << 63) /* in reserve.count: no more reservations */
 
@@ -121,8 +141,9 @@ typedef struct ring_intent {
 typedef struct ring_config {
 	uint64_t block_timeout_ns;
 	uint64_t boot_id;
-	uint32_t blob_check; /* crc32c of the blob */
-	uint32_t zero;
+	uint32_t blob_check;         /* crc32c of the blob */
+	uint32_t consumers;          /* places for them; 0 in version 1 */
+	uint64_t declarations_bytes; /* 0 in version 1 */
 } ring_config;
 
 typedef struct ring_futex {
@@ -144,6 +165,50 @@ typedef struct ring_trailer {
 	ring_intent intents[RING_INTENTS];
 	unsigned char blob[ESK_RING_BLOB_BYTES];
 } ring_trailer;
+
+/* ---- the extension of a ring of version 2 ---- */
+
+/* tail.count: skipped records below, the epoch above (invariant 9). A ring of version 1 has epoch 0. */
+#define RING_SKIPPED_BITS 48u
+#define RING_SKIPPED_MASK ((1ull << RING_SKIPPED_BITS) - 1)
+#define RING_EPOCH (1ull << RING_SKIPPED_BITS)
+
+typedef struct ring_extension {
+	_Alignas(64) ring_pair lock;     /* of names and declarations: as a place of the table of producers */
+	_Alignas(64) ring_pair declared; /* {bytes of declarations, how many} */
+	ring_futex news;                 /* consumers wait here for records */
+	_Alignas(64) _Atomic uint32_t asked; /* how often consumers were asked to wake */
+} ring_extension;
+
+/* A consumer's account at a position. */
+typedef struct ring_progress {
+	_Alignas(64) _Atomic uint64_t position;
+	_Atomic uint64_t published; /* published records before it; RING_UNKNOWN */
+	_Atomic uint64_t skipped;   /* records before it that were not published */
+	_Atomic uint64_t lost_records;
+	_Atomic uint64_t lost_bytes;
+	_Atomic uint64_t mark; /* the consumer's own */
+} ring_progress;
+
+#define RING_PLACE_USED 1u
+#define RING_PLACE_LOSSY 2u
+#define RING_PLACE_NAME_BYTES 64u
+
+typedef struct ring_place {
+	_Alignas(64) ring_pair owner; /* as a place of the table of producers */
+	_Atomic uint32_t state;       /* 0: nobody's; else RING_PLACE_USED, perhaps with RING_PLACE_LOSSY */
+	uint32_t zero;
+	_Atomic uint64_t first; /* least sequence that it is given; what came before is not lost */
+	_Alignas(64) char name[RING_PLACE_NAME_BYTES]; /* NUL-terminated */
+	_Alignas(64) ring_pair held;                   /* {released position, skipped records before it} */
+	_Atomic uint32_t account_index;
+	ring_progress accounts[2]; /* at the last release: the one that account_index says */
+} ring_place;
+
+typedef struct ring_declaration {
+	uint32_t size_bytes;
+	uint32_t check; /* crc32c of its bytes, which follow; the next one starts at a multiple of 8 */
+} ring_declaration;
 
 /* state, the two low bits of ring_record.state; the others are the owner's token */
 #define RING_RESERVED 0u
@@ -176,6 +241,12 @@ _Static_assert(offsetof(ring_trailer, tail) == 64 && offsetof(ring_trailer, drai
 		       offsetof(ring_trailer, intents) == 2496 && offsetof(ring_trailer, blob) == 6592 &&
 		       sizeof(ring_trailer) == 7616,
 	"docs/FORMAT.md says where the trailer's fields are");
+
+_Static_assert(sizeof(ring_extension) == 256 && offsetof(ring_extension, declared) == 64 &&
+		       offsetof(ring_extension, news) == 128 && offsetof(ring_extension, asked) == 192 &&
+		       sizeof(ring_place) == 320 && offsetof(ring_place, name) == 64 &&
+		       offsetof(ring_place, held) == 128 && offsetof(ring_place, accounts) == 192,
+	"docs/FORMAT.md says where the extension's fields are");
 
 /* Changes both words of `pair` or none. Sequentially consistent: a full barrier on x86-64 (lock prefix),
  * acquire and release elsewhere, where the callers that need more say so. */

@@ -56,7 +56,8 @@ static void prepare(void)
 	char name[64];
 	snprintf(name, sizeof name, "/dev/shm/esker-fuzz-ring-%ld", (long)getpid());
 	for (int policy = 0; policy < 3; policy++) {
-		esk_ring_options options = {.capacity_bytes = CAPACITY,
+		esk_ring_options options = {.struct_size = sizeof options,
+			.capacity_bytes = CAPACITY,
 			.policy = (esk_policy)policy,
 			.payload_checksums = policy == ESK_REJECT,
 			.stream_id = 99,

@@ -33,6 +33,7 @@ static inline const char *ring_path(void)
 static inline esk_ring *make_ring(uint64_t capacity_bytes, esk_policy policy)
 {
 	esk_ring_options options = {
+		.struct_size = sizeof options,
 		.capacity_bytes = capacity_bytes,
 		.policy = policy,
 		.block_timeout_ns = 50000000,

@@ -123,7 +123,8 @@ static void attach_refuses_what_is_not_a_sound_ring(void **state)
 		{40, 3, 4, ESK_ECORRUPT, "checksum"},
 		{44, 3, 4, ESK_ECORRUPT, "policy"},
 		{48, 1, 8, ESK_ECORRUPT, "checksum"},
-		{56, 2, 4, ESK_EVERSION, "version 2"},
+		{56, 3, 4, ESK_EVERSION, "version 3"},
+		{56, 2, 4, ESK_EVERSION, "layout"},
 		{60, 2, 4, ESK_EVERSION, "layout"},
 		{64, UINT64_MAX & ~7ull, 8, ESK_ECORRUPT, "head"},
 		{64, 2 * ESK_RING_MIN_BYTES, 8, ESK_ECORRUPT, "head"},
@@ -154,7 +155,7 @@ static void attach_refuses_what_is_not_a_sound_ring(void **state)
 static void create_refuses_bad_options_and_taken_names(void **state)
 {
 	esk_ring *ring = NULL;
-	esk_ring_options options = {.capacity_bytes = 1000};
+	esk_ring_options options = {.struct_size = sizeof options, .capacity_bytes = 1000};
 	assert_int_equal(esk_ring_create(ring_path(), &options, &ring, NULL), ESK_EINVAL);
 	options.capacity_bytes = ESK_RING_MIN_BYTES;
 	options.blob_bytes = 5;
@@ -266,8 +267,10 @@ static void overwriting_goes_on_over_damage(void **state)
 
 static void damaged_payload_is_found_by_its_checksum(void **state)
 {
-	esk_ring_options options = {
-		.capacity_bytes = ESK_RING_MIN_BYTES, .payload_checksums = true, .prefault = true};
+	esk_ring_options options = {.struct_size = sizeof options,
+		.capacity_bytes = ESK_RING_MIN_BYTES,
+		.payload_checksums = true,
+		.prefault = true};
 	esk_ring *ring;
 	unlink(ring_path());
 	check_ok(esk_ring_create(ring_path(), &options, &ring, err));

@@ -489,7 +489,7 @@ static void losses_are_counted_across_killed_drains(void **state)
 	ledger *book = make_ledger();
 	unsigned char *marks = mmap(NULL, MARKS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(marks != MAP_FAILED);
-	pid_t producer = start_producer(ring, book, 2, UINT64_MAX);
+	pid_t producer = start_producer(ring, book, 2, MARKS - 1);
 	const uint64_t kills = 60;
 	for (uint64_t round = 0; round < kills; round++) {
 		fflush(NULL);
