@@ -4,6 +4,7 @@
 
 #include <esker/arrow.h>
 #include <esker/arrow_encode.h>
+#include <esker/arrow_store.h>
 #include <esker/check.h>
 #include <esker/codec.h>
 #include <esker/column.h>

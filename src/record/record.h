@@ -128,6 +128,7 @@ esk_status esk_recorder_append(
 	esk_recorder *recorder, esk_rows_part *parts, size_t part_count, esk_error *err);
 uint64_t esk_recorder_max_record_bytes(const esk_recorder *recorder);
 const char *esk_recorder_name(const esk_recorder *recorder);
+esk_policy esk_recorder_policy(const esk_recorder *recorder);
 const char *esk_recorder_file(const esk_recorder *recorder);
 
 /* ---- names in the store's directory, and what a segment says of itself ---- */

@@ -768,6 +768,11 @@ uint64_t esk_recorder_max_record_bytes(const esk_recorder *r)
 	return esk_ring_max_payload(r->ring);
 }
 
+esk_policy esk_recorder_policy(const esk_recorder *r)
+{
+	return r->options.policy;
+}
+
 const char *esk_recorder_name(const esk_recorder *r)
 {
 	return r->name;
