@@ -15,11 +15,20 @@ static bool children_fit(const struct ArrowSchema *schema, const esk_arrow_type 
 }
 
 static esk_status check_layout(
-	const esk_arrow_type *type, const char *path, const char *format, esk_error *err)
+	const esk_arrow_type *type, const struct ArrowSchema *schema, const char *path, esk_error *err)
 {
+	int16_t child_of[128];
 	if (type->layout == ESK_ARROW_RUN_END)
 		return esk_fail(err, ESK_EUNSUPPORTED, "column \"%s\": the Arrow type %s is not encoded",
-			path, esk_arrow_format_name(format));
+			path, esk_arrow_format_name(schema->format));
+	if (!children_fit(schema, type))
+		return esk_fail(err, ESK_EINVAL, "column \"%s\": a %s with %" PRId64 " children", path,
+			esk_arrow_format_name(schema->format), schema->n_children);
+	if (type->layout == ESK_ARROW_SPARSE_UNION || type->layout == ESK_ARROW_DENSE_UNION) {
+		esk_status status = esk_arrow_type_ids(type, schema->n_children, child_of, err);
+		if (status != ESK_OK)
+			return esk_fail_in(err, status, "column \"%s\"", path);
+	}
 	return ESK_OK;
 }
 
@@ -36,7 +45,7 @@ esk_status esk_build_type_of(const struct ArrowSchema *schema, const char *path,
 	esk_status status = esk_arrow_type_parse(schema->format, &type, err);
 	if (status != ESK_OK)
 		return esk_fail_in(err, status, "column \"%s\"", path);
-	status = check_layout(&type, path, schema->format, err);
+	status = check_layout(&type, schema, path, err);
 	if (status != ESK_OK)
 		return status;
 	if (schema->dictionary != NULL && type.kind != ESK_ARROW_SIGNED && type.kind != ESK_ARROW_UNSIGNED)
@@ -48,9 +57,6 @@ esk_status esk_build_type_of(const struct ArrowSchema *schema, const char *path,
 			"column \"%s\": the values of a dictionary are from a dictionary again, which IPC "
 			"cannot say",
 			path);
-	if (!children_fit(schema, &type))
-		return esk_fail(err, ESK_EINVAL, "column \"%s\": a %s with %" PRId64 " children", path,
-			esk_arrow_format_name(schema->format), schema->n_children);
 	*ret_type = type;
 	return ESK_OK;
 }

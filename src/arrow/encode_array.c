@@ -3,6 +3,7 @@
  * An array shows `length` elements behind `offset`; what holds it may show fewer of them again: everything
  * below speaks of the `rows` elements that begin `first` behind the array's own offset. */
 #include "arrow/encode.h"
+#include "arrow/kernels.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -65,21 +66,6 @@ static esk_status place_values(walk *w, const esk_encode_node *node, const void 
 	return place(w, node, &piece);
 }
 
-static uint64_t count_bits(const uint8_t *bitmap, uint64_t first, uint64_t bits)
-{
-	uint64_t count = 0, at = first, end = first + bits;
-	for (; at < end && at % 8 != 0; at++)
-		count += bitmap[at / 8] >> at % 8 & 1;
-	for (; at + 64 <= end; at += 64) {
-		uint64_t word;
-		memcpy(&word, bitmap + at / 8, sizeof word);
-		count += (uint64_t)__builtin_popcountll(word);
-	}
-	for (; at < end; at++)
-		count += bitmap[at / 8] >> at % 8 & 1;
-	return count;
-}
-
 /* The validity bitmap, which is left out where nothing is missing. */
 static esk_status place_validity(walk *w, const esk_encode_node *node, const struct ArrowArray *array,
 	uint64_t first, uint64_t rows, int64_t *ret_nulls)
@@ -90,7 +76,7 @@ static esk_status place_validity(walk *w, const esk_encode_node *node, const str
 	if (bitmap == NULL && array->null_count > 0)
 		return unsound(w, node, "values are missing and there is no validity bitmap");
 	if (bitmap != NULL && array->null_count != 0)
-		nulls = rows - count_bits(bitmap, first, rows);
+		nulls = rows - esk_arrow_count_bits(bitmap, first, rows);
 	*ret_nulls = (int64_t)nulls;
 	return nulls == 0 ? place(w, node, &nothing) : place_bits(w, node, bitmap, first, rows);
 }
@@ -287,7 +273,7 @@ static esk_status check_batch(
 			batch->n_buffers);
 	const uint8_t *bitmap = batch->buffers[0];
 	if (bitmap != NULL && batch->null_count != 0 &&
-		count_bits(bitmap, (uint64_t)batch->offset, (uint64_t)batch->length) !=
+		esk_arrow_count_bits(bitmap, (uint64_t)batch->offset, (uint64_t)batch->length) !=
 			(uint64_t)batch->length)
 		return esk_fail(err, ESK_EINVAL,
 			"rows of the record batch are missing as a whole: columns have missing values, "

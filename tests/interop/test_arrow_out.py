@@ -7,6 +7,7 @@ Needs ``libesker.so``, which the build makes below ``$ESK_BUILD`` (default: ``bu
 import ctypes
 import datetime
 import decimal
+import json
 import os
 import random
 from pathlib import Path
@@ -80,6 +81,31 @@ class Esker:
                 self.library.esk_arrow_encoder_destroy(encoder)
         assert size.value == wanted and buf.raw[wanted:] == b"\xa5" * 8
         return message + buf.raw[:wanted]
+
+    def to_json(self, schema):
+        """A schema as JSON."""
+        text = ctypes.c_void_p()
+        with Exported(schema) as c:
+            self.call("esk_arrow_schema_to_json", c.schema, ctypes.byref(text))
+        try:
+            return ctypes.string_at(text).decode()
+        finally:
+            self.library.esk_arrow_text_free(text)
+
+    def from_json(self, text):
+        """A schema from JSON."""
+        schema = ctypes.create_string_buffer(72)
+        self.call("esk_arrow_schema_from_json", text.encode(), schema)
+        return pa.Schema._import_from_c(ctypes.addressof(schema))
+
+    def decode(self, data):
+        """The batches of a stream or file, as Esker reads them."""
+        stream = ctypes.create_string_buffer(40)
+        keep = ctypes.create_string_buffer(data, len(data))
+        self.call("esk_arrow_open_memory", keep, ctypes.c_size_t(len(data)), None, None, stream)
+        reader = pa.RecordBatchReader._import_from_c(ctypes.addressof(stream))
+        batches = [pa.record_batch(b.columns, schema=b.schema) for b in reader]
+        return reader.schema, batches, keep
 
     def open_file(self, path, form, schema, writer):
         """Begins a file."""
@@ -248,7 +274,10 @@ def nested_types():
             yield kind(inner), lists(make, 5)
             yield kind(kind(inner)), lists(lists(make, 3), 4)
         for size in (0, 1, 3):
-            fixed = lambda rng, make=make, size=size: [value(make, rng) for _ in range(size)]
+
+            def fixed(rng, make=make, size=size):
+                return [value(make, rng) for _ in range(size)]
+
             yield pa.list_(inner, size), fixed
             yield (
                 pa.list_(pa.list_(inner, size), 2),
@@ -256,7 +285,10 @@ def nested_types():
             )
             yield pa.list_(pa.list_(inner, size)), lists(fixed, 3)
         fields = pa.struct([pa.field("a", inner), pa.field("b", pa.int16(), nullable=False)])
-        record = lambda rng, make=make: {"a": value(make, rng), "b": rng.randint(-9, 9)}
+
+        def record(rng, make=make):
+            return {"a": value(make, rng), "b": rng.randint(-9, 9)}
+
         yield fields, record
         yield (
             pa.struct([("inner", fields), ("list", pa.list_(fields))]),
@@ -333,7 +365,7 @@ def read(data):
 def same(found, expected):
     """Equal, value by value and in the schema with its metadata."""
     assert found.schema.equals(expected.schema, check_metadata=True)
-    for name, a, b in zip(expected.schema.names, found.columns, expected.columns):
+    for name, a, b in zip(expected.schema.names, found.columns, expected.columns, strict=True):
         assert a.equals(b), f"{name}: {b.type}"
 
 
@@ -372,7 +404,7 @@ def test_a_file_of_many_batches_is_read_by_pyarrow(esker, rng, tmp_path, form):
     else:
         _, found = read(path.read_bytes())
     assert len(found) == 4
-    for a, b in zip(found, batches):
+    for a, b in zip(found, batches, strict=True):
         a.validate(full=True)
         same(a, b)
 
@@ -395,9 +427,10 @@ def test_each_call_hands_its_whole_message_to_the_callback(esker, rng):
     batches = [whole.slice(0, 60), whole.slice(60)]
     parts = esker.write_callback(STREAM, whole.schema, batches)
     assert len(parts) == 4 and parts[3] == b"\xff\xff\xff\xff\0\0\0\0"
-    for part, batch in zip(parts[1:3], batches):
-        _, found = read(parts[0] + b"".join(parts[1 : parts.index(part) + 1]))
-        same(found[-1], batch)
+    for i, batch in enumerate(batches):
+        _, found = read(b"".join(parts[: i + 2]))
+        assert len(found) == i + 1
+        same(found[i], batch)
 
 
 def test_a_large_batch_goes_past_the_buffer_of_the_writer(esker, tmp_path):
@@ -493,6 +526,66 @@ def test_metadata_and_extension_types_come_through(esker):
     assert found.equals(schema, check_metadata=True)
     assert isinstance(found.field(0).type, pa.FixedShapeTensorType)
     same(batches[0], batch)
+
+
+@pytest.mark.parametrize("form", [STREAM, FILE])
+def test_esker_reads_what_it_wrote(esker, rng, tmp_path, form):
+    whole = everything(rng, 120)
+    batches = [whole.slice(0, 50), whole.slice(50, 0), whole.slice(53)]
+    esker.write_file(tmp_path / "x", form, whole.schema, batches)
+    schema, found, _keep = esker.decode((tmp_path / "x").read_bytes())
+    assert schema.equals(whole.schema, check_metadata=True)
+    for a, b in zip(found, batches, strict=True):
+        a.validate(full=True)
+        same(a, b)
+
+
+# ---- JSON ----
+
+
+def test_a_schema_of_every_type_survives_json(esker, rng):
+    schema = everything(rng, 1).schema.with_metadata(
+        {"who": "am I", b"\xff\x00": b"\x00\xfe\xff", "quote": '"\\\n'}
+    )
+    fields = [
+        field.with_nullable(i % 2 == 0).with_metadata({f"k{i}": "v" * (i % 5)} if i % 3 == 0 else None)
+        for i, field in enumerate(schema)
+    ]
+    schema = pa.schema(fields, metadata=schema.metadata)
+    text = esker.to_json(schema)
+    json.loads(text)
+    found = esker.from_json(text)
+    assert found.equals(schema, check_metadata=True)
+    assert found.serialize().equals(schema.serialize())
+    assert esker.to_json(found) == text
+
+
+def test_the_json_is_the_form_of_arrows_integration_tests(esker):
+    kind = pa.dictionary(pa.int16(), pa.list_(pa.timestamp("us", "UTC")), ordered=True)
+    schema = pa.schema([pa.field("d", kind, nullable=False, metadata={"a": "b"}), ("f", pa.float16())])
+    item = {"name": "timestamp", "unit": "MICROSECOND", "timezone": "UTC"}
+    assert json.loads(esker.to_json(schema)) == {
+        "fields": [
+            {
+                "name": "d",
+                "nullable": False,
+                "type": {"name": "list"},
+                "dictionary": {
+                    "id": 0,
+                    "indexType": {"name": "int", "isSigned": True, "bitWidth": 16},
+                    "isOrdered": True,
+                },
+                "children": [{"name": "item", "nullable": True, "type": item, "children": []}],
+                "metadata": [{"key": "a", "value": "b"}],
+            },
+            {
+                "name": "f",
+                "nullable": True,
+                "type": {"name": "floatingpoint", "precision": "HALF"},
+                "children": [],
+            },
+        ]
+    }
 
 
 REFUSED = [
