@@ -16,17 +16,14 @@
 #ifndef ESKER_DAQ_H
 #define ESKER_DAQ_H
 
+#include <esker/arrow.h>
+#include <esker/ring.h>
+#include <esker/storage_config.h>
 #include <esker/store.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-struct ArrowSchema;
-struct ArrowArray;
-typedef struct esk_ring esk_ring;
-typedef struct esk_ring_options esk_ring_options;
-typedef struct esk_storage_config esk_storage_config; /* storage_config.h */
 
 /* ---- instruments' rings ------------------------------------------------------------------------------- */
 
@@ -97,8 +94,9 @@ ESK_API esk_status esk_daq_read_snapshot(esk_ring *ring, void **ret_data, size_t
 ESK_API void esk_daq_snapshot_free(void *data); /* NULL is allowed */
 
 /* Moves the place of the snapshots on by `bytes` of payload; what is inside a record then is kept, by the
- * ring, for the next snapshot. More than there is: to the end of what is there. Bytes of a record that was
- * overwritten meanwhile are not counted again. Errors: as esk_daq_read_snapshot. */
+ * ring, for the next snapshot. More than there is: to the end of what is there. Where records were
+ * overwritten since the snapshot, their bytes count among those, the place is at the beginning of a record,
+ * and part of one may be seen again. Errors: as esk_daq_read_snapshot. */
 ESK_API esk_status esk_daq_advance_tail(esk_ring *ring, uint64_t bytes, esk_error *err);
 
 /* ---- the background writer ---------------------------------------------------------------------------- */

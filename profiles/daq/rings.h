@@ -1,0 +1,35 @@
+/* Instruments' rings: what their names and declarations are. Used by the writer, sessions and the daemon. */
+#ifndef ESK_DAQ_RINGS_H
+#define ESK_DAQ_RINGS_H
+
+#include <esker/arrow.h>
+#include <esker/daq.h>
+#include <esker/ring.h>
+
+#define ESK_DAQ_PATH_BYTES 4096
+
+/* ESK_EINVAL unless `name` can be an instrument's or a ring's: 1..ESK_DAQ_MAX_INSTRUMENT bytes of UTF-8, no
+ * control characters, none of / \ :, no '.' in front, so that it never leads out of a file's group or a
+ * directory. `what` is what the message calls it. */
+esk_status esk_daq_check_name(const char *what, const char *name, esk_error *err);
+
+/* A declaration in a ring:
+ *
+ *     u16 bytes of the name | the instrument's name | zeros to a multiple of 8 | Arrow's schema message
+ */
+typedef struct esk_daq_declaration {
+	char instrument[ESK_DAQ_MAX_INSTRUMENT + 1];
+	const void *schema; /* inside the declaration's bytes */
+	size_t schema_bytes;
+} esk_daq_declaration;
+
+/* Takes `size` bytes, which may be anything, apart; the schema message itself is not looked into. Errors:
+ * ESK_ECORRUPT, ESK_EINVAL (the name). */
+esk_status esk_daq_declaration_parse(
+	const void *bytes, size_t size, esk_daq_declaration *ret_declaration, esk_error *err);
+
+/* Declares an instrument (NULL: the default one) and a schema message in `ring`. */
+esk_status esk_daq_declare(esk_ring *ring, const char *instrument, const void *schema, size_t schema_bytes,
+	uint32_t *ret_number, esk_error *err);
+
+#endif
