@@ -282,10 +282,13 @@ static int open_source(job *j)
 		code = cli_source_open_system(j->args, &j->source);
 	else if (strcmp(name, "csv") == 0)
 		code = cli_source_open_csv(j->args, j->parsed_columns, j->column_count, &j->source);
+	else if (strcmp(name, "arrow") == 0)
+		code = cli_source_open_arrow(j->args, &j->source);
 	else if (strcmp(name, "video") == 0)
 		code = cli_source_open_video(j->args, &j->source);
 	else
-		return cli_usage(j->args, "--source: system, csv or video was expected, found \"%s\"", name);
+		return cli_usage(
+			j->args, "--source: system, csv, arrow or video was expected, found \"%s\"", name);
 	j->columns = j->source.columns;
 	j->column_count = j->source.column_count;
 	return code;
@@ -320,20 +323,30 @@ static int open_input(job *j, const cli_place *place)
 
 /* ---- recording ---- */
 
-static int open_run(const job *j, cli_place *place, cli_recorder *r)
+static int make_stream(const job *j, cli_recorder *r)
+{
+	esk_error err = {0};
+	if (esk_run_stream(r->run, j->stream_name, j->columns, j->column_count, &r->stream, &err) != ESK_OK)
+		return cli_fail_with(&err);
+	r->columns = j->columns;
+	r->column_count = j->column_count;
+	return CLI_OK;
+}
+
+static int open_run(job *j, cli_place *place, cli_recorder *r)
 {
 	esk_error err = {0};
 	if (esk_run_open(place->store, j->run_name, &j->options, &r->run, &err) != ESK_OK) {
 		r->run = NULL;
 		return cli_fail_with(&err);
 	}
-	if (esk_run_stream(r->run, j->stream_name, j->columns, j->column_count, &r->stream, &err) != ESK_OK)
-		return cli_fail_with(&err);
-	r->columns = j->columns;
-	r->column_count = j->column_count;
-	r->cell_bytes = cli_alloc(j->column_count * sizeof *r->cell_bytes);
-	for (size_t c = 0; c < j->column_count; c++) {
-		r->cell_bytes[c] = esk_column_cell_bytes(&j->columns[c]);
+	int code = j->source.attach != NULL ? j->source.attach(&j->source, r, j->stream_name)
+					    : make_stream(j, r);
+	if (code != CLI_OK)
+		return code;
+	r->cell_bytes = cli_alloc(r->column_count * sizeof *r->cell_bytes);
+	for (size_t c = 0; c < r->column_count; c++) {
+		r->cell_bytes[c] = esk_column_cell_bytes(&r->columns[c]);
 		if (__builtin_add_overflow(r->row_bytes, r->cell_bytes[c], &r->row_bytes) ||
 			r->row_bytes > SIZE_MAX / 4)
 			return cli_fail("one row of these columns is larger than memory");
@@ -445,8 +458,9 @@ static const cli_option record_options[] = {
 		"the columns, as NAME:DTYPE[SHAPE]: 'frame:u8[210,160,3] action:i32'; a ? behind it allows "
 		"missing cells, "
 		"@CODEC names a codec; may be left out with .npy files"},
-	{"source", 0, "SOURCE", "system|csv|video",
-		"what to record instead of raw rows: this machine, CSV lines with a header, or raw pictures"},
+	{"source", 0, "SOURCE", "system|csv|arrow|video",
+		"what to record instead of raw rows: this machine, CSV lines with a header, an Arrow IPC "
+		"stream, or raw pictures"},
 	{"rate", 0, "N", NULL, "--source system: samples a second; default: 10"},
 	{"samples", 0, "N", NULL, "--source system: stop after so many; default: when it is told to"},
 	{"delimiter", 0, "C", NULL,
@@ -475,9 +489,9 @@ static const cli_option record_options[] = {
 const cli_command cli_record = {
 	.name = "record",
 	.summary = "record rows from standard input, .npy files or this machine",
-	.usage =
-		"[STORE] RUN -c SPEC [OPTIONS] < ROWS\n       esker record [STORE] RUN [OPTIONS] "
-		"[COLUMN=]FILE.npy...\n       esker record [STORE] [RUN] --source system|csv|video [OPTIONS]",
+	.usage = "[STORE] RUN -c SPEC [OPTIONS] < ROWS\n       esker record [STORE] RUN [OPTIONS] "
+		 "[COLUMN=]FILE.npy...\n       esker record [STORE] [RUN] --source system|csv|arrow|video "
+		 "[OPTIONS]",
 	.description =
 		"Without files, rows come from standard input: the columns of a row packed one behind "
 		"the other, native "

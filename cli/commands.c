@@ -10,6 +10,7 @@ const cli_command *const cli_commands[] = {
 	&cli_cat,
 	&cli_query,
 	&cli_plot,
+	&cli_top,
 	&cli_episodes,
 	&cli_replay,
 	&cli_export,

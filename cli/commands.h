@@ -22,6 +22,7 @@ extern const cli_command cli_record;
 extern const cli_command cli_reindex;
 extern const cli_command cli_repair;
 extern const cli_command cli_replay;
+extern const cli_command cli_top;
 extern const cli_command cli_verify;
 
 /* esker without a command, `esker help`. */

@@ -9,6 +9,9 @@ typedef struct cli_source {
 	esk_column *columns; /* owned, as is state */
 	size_t column_count;
 	void *state; /* NULL: not open */
+	/* Makes the stream itself, in the run of `r`, which gets stream and columns; NULL: it is made of the
+	 * columns. */
+	int (*attach)(struct cli_source *source, cli_recorder *r, const char *stream);
 	int (*run)(struct cli_source *source, cli_recorder *r);
 	void (*close)(struct cli_source *source);
 } cli_source;
@@ -21,6 +24,9 @@ int cli_source_open_csv(
 	const cli_args *args, const esk_column *columns, size_t column_count, cli_source *ret_source);
 /* Raw pictures on standard input, as ffmpeg -f rawvideo writes them. */
 int cli_source_open_video(const cli_args *args, cli_source *ret_source);
+
+/* An Arrow IPC stream on standard input. */
+int cli_source_open_arrow(const cli_args *args, cli_source *ret_source);
 
 void cli_source_close(cli_source *source);
 

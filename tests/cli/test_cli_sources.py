@@ -1,5 +1,6 @@
 """`esker record --source`: this machine, CSV lines, raw pictures."""
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import time
 
 import h5py
 import numpy as np
+import pyarrow
 import pytest
 
 
@@ -257,3 +259,80 @@ def test_a_picture_cut_off_is_an_error_and_those_before_are_kept(store):
 def test_bad_sizes_are_refused(store, size):
     result = store("record", "data", "cam", "--source", "video", "--size", size, data=b"", code=None)
     assert result.returncode == 2 and "--size" in result.stderr
+
+
+# ---- Arrow ----
+
+
+def arrow_stream(table, rows=100):
+    out = io.BytesIO()
+    with pyarrow.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table, max_chunksize=rows)
+    return out.getvalue()
+
+
+def test_batches_of_an_arrow_stream_become_rows(store):
+    rng = np.random.default_rng(11)
+    voltage = rng.standard_normal(1000)
+    words = pyarrow.array([None if n % 7 == 0 else f"w{n % 5}" for n in range(1000)])
+    table = pyarrow.table(
+        {
+            "t": pyarrow.array(np.arange(1000), pyarrow.timestamp("ns")),
+            "voltage": voltage,
+            "word": words.dictionary_encode(),
+            "spans": pyarrow.array([list(range(n % 4)) for n in range(1000)], pyarrow.list_(pyarrow.int16())),
+        }
+    )
+    store("record", "data", "a", "--source", "arrow", "-s", "scope", "--ring", "4M", data=arrow_stream(table))
+    with open_run(store, "a") as file:
+        scope = file["scope"]
+        np.testing.assert_array_equal(scope["voltage"][:], voltage)
+        assert scope["t"].attrs["units"] and scope["t"][:].tolist() == list(range(1000))
+        categories = [text.decode() for text in scope["word/categories"][:]]
+        codes = scope["word/codes"][:]
+        assert [None if code < 0 else categories[code] for code in codes] == words.to_pylist()
+        values, offsets, lengths = (scope[f"spans/{name}"][:] for name in ("values", "offsets", "lengths"))
+        spans = [values[o : o + n].tolist() for o, n in zip(offsets, lengths, strict=True)]
+        assert spans == table["spans"].to_pylist()
+
+
+def test_an_arrow_stream_goes_on_with_an_earlier_run(store):
+    first = pyarrow.table({"x": [1, 2], "d": pyarrow.array(["a", "b"]).dictionary_encode()})
+    second = pyarrow.table({"x": [3], "d": pyarrow.array(["b"]).dictionary_encode()})
+    store("record", "data", "a", "--source", "arrow", "--ring", "1M", data=arrow_stream(first))
+    store("record", "data", "a", "--source", "arrow", "--ring", "1M", "--append", data=arrow_stream(second))
+    with open_run(store, "a") as file:
+        assert file["x"][:].tolist() == [1, 2, 3] and file["d/codes"][:].tolist() == [0, 1, 1]
+        assert len(file["d/categories"]) == 2
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"", "standard input"),
+        (b"x,y\n1,2\n", "standard input"),
+        (arrow_stream(pyarrow.table({"x": [1.0] * 100}))[:-900], "standard input"),
+        (arrow_stream(pyarrow.table({"m": pyarrow.array([[1, 2]], pyarrow.list_view(pyarrow.int8()))})), "m"),
+    ],
+)
+def test_a_bad_arrow_stream_is_an_error(store, data, words):
+    result = store("record", "data", "a", "--source", "arrow", "--ring", "1M", data=data, code=1)
+    assert words in result.stderr
+
+
+def test_another_schema_is_refused_by_name(store):
+    store(
+        "record",
+        "data",
+        "a",
+        "--source",
+        "arrow",
+        "--ring",
+        "1M",
+        data=arrow_stream(pyarrow.table({"x": [1]})),
+    )
+    other = arrow_stream(pyarrow.table({"x": [1], "y": [2.0]}))
+    result = store("record", "data", "a", "--source", "arrow", "--ring", "1M", "-a", data=other, code=1)
+    assert "y" in result.stderr
+    with open_run(store, "a") as file:
+        assert file["x"][:].tolist() == [1]
