@@ -233,10 +233,9 @@ static int parse_look(plot *p)
 	if (dot == NULL || (strcmp(dot, ".png") != 0 && strcmp(dot, ".svg") != 0))
 		return cli_usage(p->args, "plot: -o FILE.png or -o FILE.svg is needed");
 	p->svg = strcmp(dot, ".svg") == 0;
-	unsigned width = 1000, height = 0;
-	int end = 0;
-	if (size != NULL && (sscanf(size, "%5ux%5u%n", &width, &height, &end) != 2 || size[end] != '\0' ||
-				    width < 200 || height < 120 || width > 16384 || height > 16384))
+	uint32_t width = 1000, height = 0;
+	if (size != NULL && (!cli_parse_size(size, &width, &height) || width < 200 || height < 120 ||
+				    width > 16384 || height > 16384))
 		return cli_usage(p->args,
 			"--size: WIDTHxHEIGHT from 200x120 to 16384x16384 was expected, found \"%s\"", size);
 	p->chart.width = width;

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIDE_MOST 65536u
-
 typedef struct pixels {
 	const char *name; /* as ffmpeg's -pix_fmt */
 	esk_kind kind;
@@ -66,12 +64,10 @@ static void close_video(cli_source *source)
 static int parse_size(const cli_args *args, uint64_t *ret_width, uint64_t *ret_height)
 {
 	const char *text = cli_value(args, "size");
-	unsigned width = 0, height = 0;
-	int end = 0;
+	uint32_t width, height;
 	if (text == NULL)
 		return cli_usage(args, "--source video: --size WIDTHxHEIGHT is needed, as in --size 640x480");
-	if (sscanf(text, "%5ux%5u%n", &width, &height, &end) != 2 || text[end] != '\0' || width == 0 ||
-		height == 0 || width > SIDE_MOST || height > SIDE_MOST)
+	if (!cli_parse_size(text, &width, &height))
 		return cli_usage(args, "--size: WIDTHxHEIGHT, as 640x480, was expected, found \"%s\"", text);
 	*ret_width = width;
 	*ret_height = height;

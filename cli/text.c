@@ -392,6 +392,22 @@ bool cli_parse_u64(const char *text, uint64_t *ret_value)
 	return true;
 }
 
+bool cli_parse_size(const char *text, uint32_t *ret_width, uint32_t *ret_height)
+{
+	char width[16] = "";
+	const char *by = strchr(text, 'x');
+	uint64_t w, h;
+	if (by == NULL || (size_t)(by - text) >= sizeof width)
+		return false;
+	memcpy(width, text, (size_t)(by - text));
+	if (!cli_parse_u64(width, &w) || !cli_parse_u64(by + 1, &h) || w == 0 || h == 0 || w > 65536 ||
+		h > 65536)
+		return false;
+	*ret_width = (uint32_t)w;
+	*ret_height = (uint32_t)h;
+	return true;
+}
+
 int64_t cli_now_ns(void)
 {
 	struct timespec now;

@@ -68,6 +68,8 @@ bool cli_parse_bytes(const char *text, uint64_t *ret_bytes);
 /* "500ms", "1s", "2m", "1h", "250us"; a bare number is seconds. */
 bool cli_parse_span(const char *text, uint64_t *ret_ns);
 bool cli_parse_u64(const char *text, uint64_t *ret_value);
+/* "640x480": two numbers from 1 to 65536. */
+bool cli_parse_size(const char *text, uint32_t *ret_width, uint32_t *ret_height);
 
 int64_t cli_now_ns(void); /* monotonic */
 
