@@ -134,6 +134,21 @@ ESK_API const char *esk_run_file(const esk_run *run);
  * Errors: ESK_EINVAL. */
 ESK_API esk_status esk_run_set_metadata(esk_run *run, const char *json, esk_error *err);
 
+/* Sets attributes of the group `object`, which is made if it is not there: of a stream, an item or none; "/"
+ * is the root. `json` is an object of numbers, texts and booleans: integers become i64, others f64, texts
+ * variable UTF-8 strings. One of the same name is replaced. When it returns they survive the death of the
+ * process, and they are in the file with the next commit; every later segment of the run has them too, except
+ * those of items. Names that begin with "esker_", and of the root `metadata`, `created_at` and counts of
+ * rows, are not the caller's. Safe from any thread. Errors: ESK_EINVAL, ESK_EEXIST (a dataset is in the way),
+ * ESK_ERANGE (larger than a record of the ring), and by the ring's policy as esk_stream_append. */
+ESK_API esk_status esk_run_set_attributes(esk_run *run, const char *object, const char *json, esk_error *err);
+
+/* Sets the text of the dataset `path`, a scalar of one variable UTF-8 string (h5py: f[path].asstr()[()]), as
+ * esk_run_set_attributes sets attributes; every later segment has it too. The text is UTF-8 without NUL. For
+ * what changes seldom: each change makes the file grow. Errors: as esk_run_set_attributes; ESK_EEXIST where
+ * the path is a group's or another dataset's. */
+ESK_API esk_status esk_run_set_text(esk_run *run, const char *path, const char *text, esk_error *err);
+
 /* ---- streams ------------------------------------------------------------------------------------------ */
 
 /* Adds the stream `name` with `column_count` columns, or opens it if the run has it with the same columns.
@@ -244,6 +259,13 @@ ESK_API esk_status esk_run_append(esk_run *run, esk_rows_part *parts, size_t par
  * that cannot be said (a text with a NUL byte). */
 ESK_API uint64_t esk_run_append_bytes(const esk_rows_part *parts, size_t part_count);
 ESK_API uint64_t esk_run_max_record_bytes(const esk_run *run);
+
+/* Tells of records that were lost before they reached the stream, by what feeds it (a ring that overwrote its
+ * oldest): a gap of cause "overwritten" at the stream's present end, in file and catalogue with the next
+ * commit. The sequences are the source's. In the order of the calling thread's appends. Safe from any thread.
+ * Errors: by the ring's policy as esk_stream_append. */
+ESK_API esk_status esk_stream_note_loss(esk_stream *stream, uint64_t records, uint64_t bytes,
+	uint64_t first_sequence, uint64_t last_sequence, esk_error *err);
 
 /* The stream's columns, borrowed until the run is closed. */
 ESK_API const esk_column *esk_stream_columns(const esk_stream *stream, size_t *ret_count);

@@ -128,6 +128,15 @@ static size_t utf8_sequence(const unsigned char *s)
 	return length;
 }
 
+bool esk_utf8_valid(const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	for (size_t length; *s != '\0'; s += length)
+		if ((length = utf8_sequence(s)) == 0)
+			return false;
+	return true;
+}
+
 esk_status esk_name_check(const char *name, const char *what, esk_error *err)
 {
 	if (name == NULL || *name == '\0')

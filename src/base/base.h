@@ -90,6 +90,9 @@ typedef struct esk_text {
 void esk_text_add(esk_text *text, const char *format, ...) ESK_PRINTF(2, 3);
 void esk_text_free(esk_text *text);
 
+/* True if the text is well-formed UTF-8. */
+bool esk_utf8_valid(const char *text);
+
 #define ESK_NAME_BYTES 200
 /* A name of a run, stream or column: 1..ESK_NAME_BYTES bytes of UTF-8 without control characters, '/', '\\'
  * or ':', not starting with '.'. `what` says whose name, for the message. */

@@ -94,6 +94,11 @@ typedef esk_status (*esk_h5_scalar_fn)(
 	void *arg, const char *name, const esk_h5_scalar *value, esk_error *err);
 esk_status esk_h5_each_scalar(
 	esk_h5 *file, const char *object, esk_h5_scalar_fn visit, void *arg, esk_error *err);
+/* A dataset of one text: a scalar of a variable UTF-8 string; groups are made. What it has already is not
+ * written again. */
+esk_status esk_h5_set_text_dataset(esk_h5 *file, const char *path, const char *text, esk_error *err);
+/* ESK_ENOTFOUND; ESK_ETYPE where it is none. *ret_text is malloc'ed. */
+esk_status esk_h5_get_text_dataset(esk_h5 *file, const char *path, char **ret_text, esk_error *err);
 bool esk_h5_exists(esk_h5 *file, const char *object);
 /* The same where it matters that a read which failed does not say that there is nothing. */
 esk_status esk_h5_find(esk_h5 *file, const char *object, bool *ret_exists, esk_error *err);

@@ -241,6 +241,13 @@ static esk_status apply_kind(
 		return apply_rows(r, record, payload, err);
 	case ESK_RECORD_GROUP:
 		return apply_group(r, record, payload, err);
+	case ESK_RECORD_ATTRIBUTES:
+		return esk_apply_attributes(r, payload, record->size_bytes, err);
+	case ESK_RECORD_TEXT:
+		return esk_apply_text(r, payload, record->size_bytes, err);
+	case ESK_RECORD_LOSS:
+		return esk_apply_loss(
+			r, stream_of(r, record->stream), payload, record->size_bytes, record->sequence, err);
 	default:
 		return esk_fail(err, ESK_EVERSION,
 			"run \"%s\": ring record %llu is of kind %u, this Esker knows kinds up to %u: use a "
@@ -272,7 +279,10 @@ esk_status esk_drain_apply(esk_recorder *r, const esk_ring_record *record, esk_e
 		}
 		payload = r->bounce;
 	}
-	status = apply_kind(r, record, payload, err);
+	esk_error why = {0};
+	status = apply_kind(r, record, payload, &why);
+	if (status != ESK_OK && err != NULL)
+		*err = why;
 	if (status == ESK_ECORRUPT) { /* of the record: it is counted, and recording goes on */
 		esk_drain_note_lost(r, stream, 1, record->size_bytes, record->sequence, ESK_CAUSE_DAMAGED);
 		return ESK_OK;

@@ -81,7 +81,7 @@ esk_status esk_commit_begin(esk_recorder *r, bool finished, esk_error *err)
 	if (status == ESK_OK)
 		status = esk_h5_status(r->file, err); /* a write that was swallowed */
 	if (status == ESK_OK) {
-		r->metadata_dirty = r->attributes_dirty = false;
+		r->metadata_dirty = r->attributes_dirty = r->texts_dirty = false;
 		r->last_commit_begin_ns = esk_monotonic_ns();
 	}
 	return status;
@@ -205,8 +205,10 @@ static void settle(esk_recorder *r)
 	if (!r->sink_pending)
 		r->sealed_name[0] = '\0';
 	if (!r->sink_pending && s->gap_count > 0) {
-		memmove(r->gaps, r->gaps + s->gap_count, (r->gap_count - s->gap_count) * sizeof *r->gaps);
 		r->gap_count -= s->gap_count;
+		memmove(r->gaps, r->gaps + s->gap_count, r->gap_count * sizeof *r->gaps);
+		memmove(r->gap_sequences, r->gap_sequences + s->gap_count,
+			r->gap_count * sizeof *r->gap_sequences);
 	}
 	publish_result(r);
 }

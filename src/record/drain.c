@@ -11,24 +11,34 @@
 
 /* ---- gaps ---- */
 
-void esk_drain_add_gap(esk_recorder *r, const esk_gap *gap)
+static bool grow_gaps(esk_recorder *r)
 {
-	if (r->gap_count == r->gap_capacity) {
-		size_t capacity = r->gap_capacity == 0 ? 16 : 2 * r->gap_capacity;
-		esk_gap *grown = realloc(r->gaps, capacity * sizeof *grown);
-		if (grown == NULL) { /* the count is kept even so */
-			esk_gap *last = r->gap_count > 0 ? &r->gaps[r->gap_count - 1] : NULL;
-			if (last != NULL) {
-				last->records += gap->records;
-				last->rows += gap->rows;
-				last->bytes += gap->bytes;
-				last->last_sequence = gap->last_sequence;
-			}
-			return;
+	size_t capacity = r->gap_capacity == 0 ? 16 : 2 * r->gap_capacity;
+	esk_gap *gaps = realloc(r->gaps, capacity * sizeof *gaps);
+	if (gaps == NULL)
+		return false;
+	r->gaps = gaps;
+	uint64_t *sequences = realloc(r->gap_sequences, capacity * sizeof *sequences);
+	if (sequences == NULL)
+		return false;
+	r->gap_sequences = sequences;
+	r->gap_capacity = capacity;
+	return true;
+}
+
+void esk_drain_add_gap(esk_recorder *r, const esk_gap *gap, uint64_t sequence)
+{
+	if (r->gap_count == r->gap_capacity && !grow_gaps(r)) { /* the count is kept even so */
+		esk_gap *last = r->gap_count > 0 ? &r->gaps[r->gap_count - 1] : NULL;
+		if (last != NULL) {
+			last->records += gap->records;
+			last->rows += gap->rows;
+			last->bytes += gap->bytes;
+			last->last_sequence = gap->last_sequence;
 		}
-		r->gaps = grown;
-		r->gap_capacity = capacity;
+		return;
 	}
+	r->gap_sequences[r->gap_count] = sequence;
 	r->gaps[r->gap_count++] = *gap;
 	r->gaps_unwritten++;
 	pthread_mutex_lock(&r->lock);
@@ -50,7 +60,7 @@ void esk_drain_note_lost(esk_recorder *r, const esk_stream *stream, uint64_t rec
 		.last_sequence = first + records - 1,
 		.time_ns = (uint64_t)esk_now_ns(),
 		.cause = cause};
-	esk_drain_add_gap(r, &gap);
+	esk_drain_add_gap(r, &gap, first);
 	bool evicted = cause == ESK_CAUSE_OVERWRITTEN;
 	*(evicted ? &r->evicted_sequence : &r->damaged_sequence) = gap.last_sequence;
 	esk_log(&r->logger, ESK_LOG_WARNING,
@@ -125,7 +135,8 @@ static void forget_later_gaps(esk_recorder *r)
 	size_t kept = 0;
 	uint64_t records = 0, bytes = 0;
 	for (size_t i = 0; i < r->gap_count; i++) {
-		if (r->gaps[i].first_sequence <= r->head.sequence) {
+		if (r->gap_sequences[i] <= r->head.sequence) {
+			r->gap_sequences[kept] = r->gap_sequences[i];
 			r->gaps[kept++] = r->gaps[i];
 		} else {
 			records += r->gaps[i].records;
@@ -151,7 +162,8 @@ static esk_status try_again(esk_recorder *r, esk_error *err)
 	r->drained_sequence = r->head.sequence;
 	forget_later_gaps(r);
 	esk_missing_begin(r);
-	r->metadata_dirty = r->attributes_dirty = true; /* a failed commit may have had them */
+	r->metadata_dirty = r->attributes_dirty = r->texts_dirty =
+		true; /* a failed commit may have had them */
 	if (r->head.ring_id != r->ring_id)
 		return esk_fail(
 			err, ESK_ECORRUPT, "%s was committed by another recorder meanwhile", r->file_path);

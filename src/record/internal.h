@@ -19,7 +19,10 @@
 /* Kinds of ring records. A kind that is not known is refused (apply.c). */
 #define ESK_RECORD_ROWS 1u  /* rows of one stream */
 #define ESK_RECORD_GROUP 2u /* rows of several streams, taken together */
-#define ESK_RECORD_LAST 2u
+#define ESK_RECORD_ATTRIBUTES 4u
+#define ESK_RECORD_TEXT 5u
+#define ESK_RECORD_LOSS 6u
+#define ESK_RECORD_LAST 6u
 
 #define ESK_BY_REFERENCE_BYTES 4096 /* cells this large are compressed where they lie in the ring */
 #define ESK_INFLIGHT_BYTES (24ull << 20)
@@ -48,6 +51,58 @@ typedef struct esk_part_head {
 	uint32_t reserved;
 	uint64_t size_bytes; /* of the payload */
 } esk_part_head;
+
+/* ESK_RECORD_ATTRIBUTES: this head, the path of the group, padded to 8 bytes, and the attributes (pack.c). */
+typedef struct esk_attributes_head {
+	uint32_t path_bytes;
+	uint32_t count;
+	uint32_t lasting; /* 1: every segment has them */
+	uint32_t reserved;
+} esk_attributes_head;
+
+/* ESK_RECORD_TEXT: this head, the path of the dataset, the text. */
+typedef struct esk_text_head {
+	uint32_t path_bytes;
+	uint32_t text_bytes;
+} esk_text_head;
+
+/* ESK_RECORD_LOSS, of the stream that the record's header names. */
+typedef struct esk_loss {
+	uint64_t records;
+	uint64_t bytes;
+	uint64_t first_sequence;
+	uint64_t last_sequence;
+	uint64_t time_ns;
+} esk_loss;
+
+/* A group other than items', and what every segment has of its attributes. */
+typedef struct esk_group {
+	char path[ESK_MAX_NAME + 1]; /* "/": the root */
+	esk_attribute *attributes;
+	size_t count;
+} esk_group;
+
+/* A dataset of one text, which every segment has. */
+typedef struct esk_kept_text {
+	char path[ESK_MAX_NAME + 1];
+	char *text;
+} esk_kept_text;
+
+/* What is taken of the paths of a run (names.c). */
+typedef enum esk_name_kind {
+	ESK_NAME_GROUP,
+	ESK_NAME_DATASET,
+	ESK_NAME_TEXT,
+	ESK_NAME_ITEM, /* nothing else lies below it */
+	ESK_NAME_JOIN  /* the same */
+} esk_name_kind;
+
+typedef struct esk_names {
+	pthread_mutex_t lock;
+	uint64_t *slots; /* 0: free */
+	size_t capacity; /* a power of two */
+	size_t count;
+} esk_names;
 
 typedef struct esk_chunk esk_chunk;
 typedef struct esk_column_writer esk_column_writer;
@@ -220,16 +275,20 @@ struct esk_recorder {
 	size_t bounce_bytes;
 	esk_string *strings;
 	size_t strings_capacity;
-	esk_gap *gaps; /* not yet told to the sink */
+	esk_gap *gaps;           /* not yet told to the sink */
+	uint64_t *gap_sequences; /* of the ring records with which they were met */
 	size_t gap_count;
 	size_t gap_capacity;
 	size_t gaps_unwritten; /* last ones of them that the segment does not have yet */
 	esk_column_writer gap_writer;
 	char *metadata;
 	bool metadata_dirty;
-	esk_attribute *attributes; /* of every segment's root */
-	size_t attribute_count;
+	esk_group *groups; /* whose attributes every segment has */
+	size_t group_count;
 	bool attributes_dirty;
+	esk_kept_text *texts;
+	size_t text_count;
+	bool texts_dirty;
 	bool sink_pending; /* the sink has not seen the last durable state */
 	uint64_t last_commit_begin_ns;
 	uint64_t retry_at_ns; /* monotonic; with file == NULL */
@@ -278,7 +337,9 @@ struct esk_recorder {
 	uint64_t lost_records;
 	uint64_t lost_bytes;
 
-	uint64_t fork_count; /* of the process when it was opened */
+	esk_names names;        /* has a lock of its own */
+	pthread_mutex_t making; /* held by who adds a stream */
+	uint64_t fork_count;    /* of the process when it was opened */
 	atomic_bool closed;
 	struct esk_recorder *registry_next;
 };
@@ -293,12 +354,57 @@ typedef struct esk_rows_layout {
 bool esk_rows_layout_compute(const esk_stream *stream, uint64_t rows, uint64_t *cells, uint64_t *valid,
 	esk_rows_layout *ret_layout);
 
+/* names.c */
+void esk_names_init(esk_names *names);
+void esk_names_clear(esk_names *names);
+/* Takes the path for what is to be made there; the groups above it come with it, and stay. ESK_EEXIST where
+ * something is in the way. A group may be taken again, whatever kind of group it is, as may a text and a
+ * join: *ret_new says that it was not there. */
+esk_status esk_names_claim(
+	esk_names *names, const char *path, esk_name_kind kind, bool *ret_new, esk_error *err);
+void esk_names_release(esk_names *names, const char *path);
+bool esk_names_find(esk_names *names, const char *path, esk_name_kind *ret_kind);
+/* All datasets of a stream, or none. */
+esk_status esk_names_claim_stream(esk_names *names, const esk_stream *stream, esk_error *err);
+void esk_names_release_stream(esk_names *names, const esk_stream *stream);
+
+/* pack.c: attributes in a record */
+uint64_t esk_attributes_packed_bytes(const esk_attribute *attributes, size_t count);
+/* Returns what is behind them. `to` is aligned to 8 bytes. */
+uint8_t *esk_attributes_pack(uint8_t *to, const esk_attribute *attributes, size_t count);
+/* Reads `count` attributes of the group `object` at *at, which moves behind them. *ret_attributes is to free
+ * with esk_attributes_free. ESK_ECORRUPT without a message where they do not end before `end` or are none. */
+esk_status esk_attributes_unpack(const uint8_t **at, const uint8_t *end, uint64_t count, const char *object,
+	esk_attribute **ret_attributes, esk_error *err);
+
+/* objects.c */
+/* Room for a record of a producer; ESK_ERANGE names `what` it is for. */
+esk_status esk_record_reserve(esk_recorder *r, uint32_t stream, uint16_t kind, uint64_t bytes,
+	const char *what, esk_ring_slot *ret_slot, esk_error *err);
+/* Drain thread. ESK_ECORRUPT: of the record. */
+esk_status esk_apply_attributes(esk_recorder *r, const uint8_t *payload, uint64_t size_bytes, esk_error *err);
+esk_status esk_apply_text(esk_recorder *r, const uint8_t *payload, uint64_t size_bytes, esk_error *err);
+esk_status esk_apply_loss(esk_recorder *r, esk_stream *stream, const uint8_t *payload, uint64_t size_bytes,
+	uint64_t sequence, esk_error *err);
+/* Takes over the texts of `file` that the recorder does not have. */
+esk_status esk_texts_adopt(esk_recorder *r, esk_h5 *file, esk_error *err);
+esk_status esk_texts_write(esk_recorder *r, esk_error *err);
+void esk_texts_free(esk_kept_text *texts, size_t count);
+
 /* attributes.c */
-esk_status esk_attributes_copy(
-	esk_recorder *r, const esk_attribute *attributes, size_t count, esk_error *err);
+void esk_groups_free(esk_group *groups, size_t count);
+/* Keeps copies: the next commit, and each new segment, writes them. */
+esk_status esk_attributes_keep(
+	esk_recorder *r, const char *path, const esk_attribute *attributes, size_t count, esk_error *err);
 /* Takes over those of `file` that the recorder does not have. */
 esk_status esk_attributes_adopt(esk_recorder *r, esk_h5 *file, esk_error *err);
+/* Writes all that are kept. */
 esk_status esk_attributes_write(esk_recorder *r, esk_error *err);
+/* Writes these into the live segment. */
+esk_status esk_attributes_set(
+	esk_recorder *r, const char *path, const esk_attribute *attributes, size_t count, esk_error *err);
+/* True if the root's attribute of that name counts a stream's rows. From any thread. */
+bool esk_attributes_counts_rows(const esk_recorder *r, const char *name);
 /* Refuses a stream whose row count has the name of another attribute. */
 esk_status esk_attributes_check_apart(const esk_recorder *r, const esk_stream *stream, esk_error *err);
 /* Sets the attributes that count rows of streams, where the live segment has another number. */
@@ -396,7 +502,8 @@ void *esk_drain_main(void *arg);
 /* Reads published records, about max_bytes of them; *ret_bytes says how much there was. */
 esk_status esk_drain_read(esk_recorder *r, uint64_t max_bytes, uint64_t *ret_bytes, esk_error *err);
 void esk_drain_fail(esk_recorder *r, esk_status status, const esk_error *error);
-void esk_drain_add_gap(esk_recorder *r, const esk_gap *gap);
+/* `sequence` is that of the ring record with which it was met. */
+void esk_drain_add_gap(esk_recorder *r, const esk_gap *gap, uint64_t sequence);
 
 /* missing.c: drain thread */
 /* Before rows that were promised the index `row`, of the ring record `sequence`, are appended: fills what the

@@ -58,7 +58,7 @@ static void add_gap(
 		.last_sequence = sequence,
 		.time_ns = (uint64_t)esk_now_ns(),
 		.cause = cause};
-	esk_drain_add_gap(r, &gap);
+	esk_drain_add_gap(r, &gap, sequence);
 }
 
 static esk_status fill_rows(

@@ -80,14 +80,15 @@ typedef struct esk_record_sink {
 	esk_status (*committed)(void *arg, const esk_commit_state *state, esk_error *err);
 } esk_record_sink;
 
-/* An attribute of the root of every segment, beside the engine's own. */
+/* An attribute of a group, beside the engine's own. */
 typedef struct esk_attribute {
 	char name[ESK_MAX_NAME + 1];
 	esk_h5_scalar value;
 } esk_attribute;
 
-/* ESK_OK if `name` may be one's: a name that neither begins with "esker_" nor is one of the engine's. */
-esk_status esk_attribute_check(const char *name, esk_error *err);
+/* ESK_OK if an attribute of the group `object` ("/": the root) may have the name: it neither begins with
+ * "esker_" nor is one of the engine's. */
+esk_status esk_attribute_check(const char *object, const char *name, esk_error *err);
 void esk_attributes_free(esk_attribute *attributes, size_t count);
 
 typedef struct esk_recorder_options {
@@ -126,6 +127,10 @@ esk_status esk_recorder_stream(esk_recorder *recorder, const char *name, const e
 	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err);
 esk_status esk_recorder_append(
 	esk_recorder *recorder, esk_rows_part *parts, size_t part_count, esk_error *err);
+/* `path` is checked, as are the attributes' names (esk_attribute_check). */
+esk_status esk_recorder_set_attributes(esk_recorder *recorder, const char *path,
+	const esk_attribute *attributes, size_t count, esk_error *err);
+esk_status esk_recorder_set_text(esk_recorder *recorder, const char *path, const char *text, esk_error *err);
 uint64_t esk_recorder_max_record_bytes(const esk_recorder *recorder);
 const char *esk_recorder_name(const esk_recorder *recorder);
 esk_policy esk_recorder_policy(const esk_recorder *recorder);

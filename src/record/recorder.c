@@ -318,8 +318,12 @@ static void destroy(esk_recorder *r)
 	free(r->bounce);
 	free(r->strings);
 	free(r->gaps);
+	free(r->gap_sequences);
 	free(r->metadata);
-	esk_attributes_free(r->attributes, r->attribute_count);
+	esk_groups_free(r->groups, r->group_count);
+	esk_texts_free(r->texts, r->text_count);
+	esk_names_clear(&r->names);
+	pthread_mutex_destroy(&r->making);
 	pthread_cond_destroy(&r->changed);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
@@ -340,6 +344,8 @@ static esk_status make(const esk_recorder_options *options, esk_recorder **ret_r
 	r->lock_fd = -1;
 	r->fork_count = esk_os_fork_count();
 	pthread_mutex_init(&r->lock, NULL);
+	pthread_mutex_init(&r->making, NULL);
+	esk_names_init(&r->names);
 	pthread_cond_init(&r->changed, NULL);
 	r->os = options->os;
 	r->logger = options->logger;
@@ -358,7 +364,7 @@ static esk_status make(const esk_recorder_options *options, esk_recorder **ret_r
 	snprintf(r->lock_path, sizeof r->lock_path, "%s/spool/%s.lock", options->directory, r->name);
 	snprintf(r->file_path, sizeof r->file_path, "%s/%s", options->directory, r->file_name);
 	if (longest + 64 >= (int)sizeof r->link_path) {
-		free(r);
+		destroy(r);
 		return esk_fail(err, ESK_EINVAL, "path too long: %s", options->directory);
 	}
 	status = lock_file(r->os, r->lock_path, r->name, &r->lock_fd, err);
@@ -405,6 +411,23 @@ static void stop_threads(esk_recorder *r)
 
 /* ---- opening and closing ---- */
 
+/* What the segment that was opened has. Where another program made paths of one another's, the first one has
+ * them. */
+static esk_status claim_known_names(esk_recorder *r, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	bool new;
+	for (uint32_t s = 0; s < r->stream_count && status == ESK_OK; s++) { /* no other thread yet */
+		status = esk_names_claim_stream(&r->names, r->streams[s], err);
+		status = status == ESK_EEXIST ? ESK_OK : status;
+	}
+	for (size_t i = 0; i < r->text_count && status == ESK_OK; i++) {
+		status = esk_names_claim(&r->names, r->texts[i].path, ESK_NAME_TEXT, &new, err);
+		status = status == ESK_EEXIST ? ESK_OK : status;
+	}
+	return status;
+}
+
 static esk_status open_segment(esk_recorder *r, esk_error *err)
 {
 	bool recovered;
@@ -435,7 +458,7 @@ esk_status esk_recorder_open(const esk_recorder_options *options, esk_recorder *
 			status = esk_fail_memory(err, strlen(options->run.metadata_json), "metadata");
 	}
 	if (status == ESK_OK)
-		status = esk_attributes_copy(r, options->attributes, options->attribute_count, err);
+		status = esk_attributes_keep(r, "/", options->attributes, options->attribute_count, err);
 	if (status == ESK_OK)
 		status = open_segment(r, err);
 	if (status == ESK_OK)
@@ -456,6 +479,8 @@ esk_status esk_recorder_open(const esk_recorder_options *options, esk_recorder *
 		atomic_store_explicit(&r->streams[s]->next_row, r->streams[s]->rows, memory_order_relaxed);
 	esk_missing_begin(r);
 	r->last_commit_begin_ns = esk_monotonic_ns();
+	if (status == ESK_OK)
+		status = claim_known_names(r, err);
 	if (status == ESK_OK)
 		status = start_threads(r, err);
 	if (status != ESK_OK)
@@ -693,38 +718,48 @@ static esk_status find_stream(esk_recorder *r, const char *name, const esk_colum
 	return ESK_OK;
 }
 
+/* One at a time: whoever comes second finds what the first one made. */
+static esk_status make_stream(esk_recorder *r, const char *name, const esk_column *columns,
+	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err)
+{
+	esk_control control = {.kind = ESK_CONTROL_STREAM};
+	esk_status status = find_stream(r, name, columns, column_count, ret_stream, err);
+	if (status != ESK_OK || *ret_stream != NULL)
+		return status;
+	status = esk_stream_create(r, name, columns, column_count, options, &control.stream, err);
+	if (status != ESK_OK)
+		return status;
+	status = esk_names_claim_stream(&r->names, control.stream, err);
+	if (status == ESK_OK) {
+		status = request(r, &control, err);
+		if (status != ESK_OK)
+			esk_names_release_stream(&r->names, control.stream);
+	} else {
+		esk_fail_in(err, status, "run \"%s\", stream \"%s\"", r->name, name);
+	}
+	if (status == ESK_OK)
+		*ret_stream = control.stream;
+	else
+		esk_stream_destroy(control.stream);
+	return status;
+}
+
 esk_status esk_recorder_stream(esk_recorder *r, const char *name, const esk_column *columns,
 	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err)
 {
 	esk_stream *stream = NULL;
-	esk_error why = {0};
 	esk_status status = esk_group_name_check(name, "stream", err);
 	if (status == ESK_OK)
 		status = check_columns(name, columns, column_count, err);
 	if (status == ESK_OK)
-		status = find_stream(r, name, columns, column_count, &stream, err);
+		status = check_owner(r, err);
 	if (status != ESK_OK)
 		return status;
-	if (stream == NULL) {
-		esk_control control = {.kind = ESK_CONTROL_STREAM};
-		status = esk_stream_create(r, name, columns, column_count, options, &control.stream, err);
-		if (status != ESK_OK)
-			return status;
-		stream = control.stream;
-		status = request(r, &control, &why);
-	}
-	if (status != ESK_OK) {
-		esk_stream_destroy(stream);
-		stream = NULL;
-		if (status == ESK_EEXIST) { /* another thread may have made it just now */
-			esk_status found = find_stream(r, name, columns, column_count, &stream, &why);
-			status = found == ESK_OK && stream == NULL ? status : found;
-		}
-	}
+	pthread_mutex_lock(&r->making);
+	status = make_stream(r, name, columns, column_count, options, &stream, err);
+	pthread_mutex_unlock(&r->making);
 	if (status == ESK_OK)
 		*ret_stream = stream;
-	else if (err != NULL)
-		*err = why;
 	return status;
 }
 

@@ -188,6 +188,8 @@ static esk_status fill_new(esk_recorder *r, esk_error *err)
 	if (status == ESK_OK)
 		status = esk_attributes_write(r, err);
 	if (status == ESK_OK)
+		status = esk_texts_write(r, err);
+	if (status == ESK_OK)
 		status = esk_attributes_write_rows(r, err);
 	return status == ESK_OK ? commit_plainly(r->file, err) : status;
 }
@@ -275,7 +277,9 @@ static esk_status adopt_head(esk_recorder *r, esk_h5 *file, esk_error *err)
 			head.run, r->name);
 	r->head = head;
 	status = adopt_metadata(r, file, err);
-	return status == ESK_OK ? esk_attributes_adopt(r, file, err) : status;
+	if (status == ESK_OK)
+		status = esk_attributes_adopt(r, file, err);
+	return status == ESK_OK ? esk_texts_adopt(r, file, err) : status;
 }
 
 static esk_status adopt_streams(esk_recorder *r, esk_h5 *file, bool attach, esk_error *err)
@@ -359,6 +363,8 @@ esk_status esk_segment_write_state(
 		status = esk_h5_set_text(r->file, "/", "metadata", r->metadata, err);
 	if (status == ESK_OK && r->attributes_dirty)
 		status = esk_attributes_write(r, err);
+	if (status == ESK_OK && r->texts_dirty)
+		status = esk_texts_write(r, err);
 	if (status == ESK_OK)
 		status = esk_attributes_write_rows(r, err);
 	if (status == ESK_OK)

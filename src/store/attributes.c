@@ -48,8 +48,8 @@ static esk_status read_value(const char *name, const json_t *value, esk_h5_scala
 	}
 }
 
-esk_status esk_attributes_parse(
-	const char *json, esk_attribute **ret_attributes, size_t *ret_count, esk_error *err)
+esk_status esk_attributes_parse(const char *object_path, const char *json, esk_attribute **ret_attributes,
+	size_t *ret_count, esk_error *err)
 {
 	json_error_t why;
 	json_t *object = parse(json, &why);
@@ -68,7 +68,7 @@ esk_status esk_attributes_parse(
 	json_object_foreach(object, name, value)
 	{
 		if (status == ESK_OK)
-			status = esk_attribute_check(name, err);
+			status = esk_attribute_check(object_path, name, err);
 		if (status == ESK_OK)
 			status = read_value(name, value, &attributes[count].value, err);
 		if (status == ESK_OK)

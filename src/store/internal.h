@@ -41,9 +41,10 @@ esk_status esk_store_put_gaps(
 /* ESK_OK if `json` is an object. */
 esk_status esk_metadata_check(const char *json, esk_error *err);
 
-/* Reads esk_run_options.attributes_json. *ret_attributes is to free with esk_attributes_free. */
-esk_status esk_attributes_parse(
-	const char *json, esk_attribute **ret_attributes, size_t *ret_count, esk_error *err);
+/* Reads a JSON object of single values as attributes of the group `object` ("/": the root). *ret_attributes
+ * is to free with esk_attributes_free. */
+esk_status esk_attributes_parse(const char *object, const char *json, esk_attribute **ret_attributes,
+	size_t *ret_count, esk_error *err);
 
 /* Single values at the root of `file`, without Esker's own and the metadata, as a JSON object to free. */
 esk_status esk_attributes_read(esk_h5 *file, char **ret_json, esk_error *err);

@@ -495,9 +495,10 @@ static esk_status open_recorder(
 	esk_run_record_clear(&known);
 	esk_attribute *attributes = NULL;
 	size_t count = 0;
-	esk_status status = options->attributes_json != NULL
-				    ? esk_attributes_parse(options->attributes_json, &attributes, &count, err)
-				    : ESK_OK;
+	esk_status status =
+		options->attributes_json != NULL
+			? esk_attributes_parse("/", options->attributes_json, &attributes, &count, err)
+			: ESK_OK;
 	esk_recorder_options recorder = {.os = store->environment.os,
 		.logger = store->logger,
 		.pool = store->pool,
@@ -599,6 +600,29 @@ esk_status esk_run_set_metadata(esk_run *run, const char *json, esk_error *err)
 	return status == ESK_OK ? esk_recorder_set_metadata(run->recorder, json, err) : status;
 }
 
+esk_status esk_run_set_attributes(esk_run *run, const char *object, const char *json, esk_error *err)
+{
+	esk_attribute *attributes = NULL;
+	size_t count = 0;
+	if (json == NULL)
+		return esk_fail(err, ESK_EINVAL, "attributes are NULL: expected a JSON object");
+	esk_status status = esk_group_name_check(object, "group", err);
+	if (status == ESK_OK)
+		status = esk_attributes_parse(object, json, &attributes, &count, err);
+	if (status == ESK_OK)
+		status = esk_recorder_set_attributes(run->recorder, object, attributes, count, err);
+	esk_attributes_free(attributes, count);
+	return status;
+}
+
+esk_status esk_run_set_text(esk_run *run, const char *path, const char *text, esk_error *err)
+{
+	if (path == NULL || text == NULL)
+		return esk_fail(err, ESK_EINVAL, "a text needs a path and a text");
+	esk_status status = esk_column_name_check(path, err);
+	return status == ESK_OK ? esk_recorder_set_text(run->recorder, path, text, err) : status;
+}
+
 esk_status esk_run_stream(esk_run *run, const char *name, const esk_column *columns, size_t column_count,
 	esk_stream **ret_stream, esk_error *err)
 {
@@ -630,8 +654,9 @@ esk_status esk_run_stream_with(esk_run *run, const char *name, const esk_column 
 			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
 	if (name == NULL || columns == NULL)
 		return esk_fail(err, ESK_EINVAL, "a stream needs a name and columns");
-	esk_status status =
-		defaults.rows_attribute != NULL ? esk_attribute_check(defaults.rows_attribute, err) : ESK_OK;
+	esk_status status = defaults.rows_attribute != NULL
+				    ? esk_attribute_check("/", defaults.rows_attribute, err)
+				    : ESK_OK;
 	if (status == ESK_OK && defaults.index != NULL)
 		status = check_index(run->store->catalog, defaults.index, columns, column_count, err);
 	if (status != ESK_OK)
