@@ -106,6 +106,30 @@ ESK_API esk_stream *esk_arrow_sink_stream(const esk_arrow_sink *sink);
 /* Frees the sink; the streams stay. NULL is allowed. */
 ESK_API void esk_arrow_sink_close(esk_arrow_sink *sink);
 
+/* ---- rows back as record batches ---------------------------------------------------------------------- */
+
+/* Rows [start, stop) of the stream `stream` ("/" for the root) as record batches of at most `batch_rows` rows
+ * (0: about 4 MiB each). `stop` beyond the last row means all rows there are now; rows that come later are
+ * not seen. The schema is the one that the stream was made with; only where a unified dictionary has outgrown
+ * its index type is that one larger. Where the stream was not made from Arrow it follows from the columns,
+ * and `stream` may be a group of datasets of one length in any HDF5 file:
+ *
+ *     str, str<N>         utf8
+ *     c64, c128           fixed-size list(2) of f32, f64, with the metadata "esker:dtype"
+ *     cells of rank 1     fixed-size list; of higher rank: arrow.fixed_shape_tensor
+ *     "a/b"               a struct "a" with the field "b"
+ *     units, long_name    the field's metadata
+ *
+ * The stream belongs to the caller, who releases it before the reader is closed; the batches it gave live on.
+ * It is for one thread at a time. Memory is bounded by the batch. Works beside a run that grows. Its
+ * callbacks return an errno, and get_last_error has the message.
+ *
+ * Errors: ESK_ENOTFOUND (no such stream), ESK_ERANGE (start is behind the last row), ESK_EUNSUPPORTED (a
+ * column whose type Esker does not read), ESK_ESHAPE (datasets of several lengths), ESK_ECORRUPT, ESK_ENOMEM.
+ */
+ESK_API esk_status esk_reader_arrow(esk_reader *reader, const char *stream, uint64_t start, uint64_t stop,
+	uint64_t batch_rows, struct ArrowArrayStream *ret_stream, esk_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -9,7 +9,6 @@
 #include <esker/codec.h>
 #include <esker/column.h>
 #include <esker/daq.h>
-#include <esker/daemon.h>
 #include <esker/export.h>
 #include <esker/log.h>
 #include <esker/machine.h>

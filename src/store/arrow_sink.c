@@ -1,5 +1,6 @@
 /* Sinks: record batches into streams. */
 #include "store/arrow_sink.h"
+#include "store/arrow_read.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,22 +108,56 @@ static esk_status load_table(esk_arrow_sink *sink, esk_reader *reader, size_t t,
 }
 
 /* What was appended in this session is committed first, so that it is in the file. */
-static esk_status load_categories(esk_arrow_sink *sink, esk_error *err)
+static esk_status load_categories(esk_arrow_sink *sink, esk_reader *reader, esk_error *err)
 {
-	esk_reader *reader = NULL;
+	bool any = false;
 	esk_status status = ESK_OK;
 	for (size_t t = 1; t < sink->map.table_count && status == ESK_OK; t++) {
 		if (sink->tables[t].base == 0 || dictionary_of(&sink->map.root, (uint32_t)t) == NULL)
 			continue;
-		if (reader == NULL) {
+		if (!any)
 			status = esk_run_commit(sink->run, NULL, err);
-			if (status == ESK_OK)
-				status = esk_reader_open(
-					sink->run->store, esk_run_name(sink->run), &reader, err);
-		}
+		if (!any && status == ESK_OK)
+			status = esk_reader_refresh(reader, err);
+		any = true;
 		if (status == ESK_OK)
 			status = load_table(sink, reader, t, err);
 	}
+	return status;
+}
+
+/* Compares with the schema that the stream has, if it has one: before anything is made. */
+static esk_status check_stored(
+	const esk_arrow_sink *sink, esk_reader *reader, const char *name, bool *ret_stored, esk_error *err)
+{
+	struct ArrowSchema stored;
+	esk_error why = {0};
+	esk_status status = esk_stored_schema(reader, name, &stored, &why);
+	*ret_stored = status == ESK_OK;
+	if (status == ESK_ENOTFOUND)
+		return ESK_OK;
+	if (status != ESK_OK)
+		return esk_fail(err, status, "%s", why.message);
+	status = esk_map_same_schema(&stored, &sink->schema, err);
+	stored.release(&stored);
+	return status;
+}
+
+/* The streams, their schema, their categories. */
+static esk_status attach(esk_arrow_sink *sink, const char *name, esk_error *err)
+{
+	esk_reader *reader;
+	bool stored = false;
+	esk_status status = esk_reader_open(sink->run->store, esk_run_name(sink->run), &reader, err);
+	if (status != ESK_OK)
+		return status;
+	status = check_stored(sink, reader, name, &stored, err);
+	if (status == ESK_OK)
+		status = open_streams(sink, err);
+	if (status == ESK_OK && !stored)
+		status = esk_store_schema(sink->run, name, &sink->schema, err);
+	if (status == ESK_OK)
+		status = load_categories(sink, reader, err);
 	esk_reader_close(reader);
 	return status;
 }
@@ -170,9 +205,7 @@ esk_status esk_run_arrow(esk_run *run, const char *name, const struct ArrowSchem
 	if (status == ESK_OK)
 		status = make_tables(sink, err);
 	if (status == ESK_OK)
-		status = open_streams(sink, err);
-	if (status == ESK_OK)
-		status = load_categories(sink, err);
+		status = attach(sink, name, err);
 	if (status != ESK_OK) {
 		esk_arrow_sink_close(sink);
 		return esk_fail_in(err, status, "stream \"%s\"", name);
