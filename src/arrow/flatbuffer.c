@@ -31,9 +31,9 @@ static uint32_t load_u16(const uint8_t *from)
 	return (uint32_t)from[0] | (uint32_t)from[1] << 8;
 }
 
-static esk_flat_table table_at(esk_flatbuffer *buffer, uint64_t at)
+static esk_flatbuffer_table table_at(esk_flatbuffer *buffer, uint64_t at)
 {
-	const esk_flat_table none = {0};
+	const esk_flatbuffer_table none = {0};
 	const uint8_t *start = view(buffer, at, 4, "a table lies outside the metadata");
 	if (start == NULL)
 		return none;
@@ -46,7 +46,7 @@ static esk_flat_table table_at(esk_flatbuffer *buffer, uint64_t at)
 		view(buffer, (uint64_t)vtable, VTABLE_HEADER, "a vtable lies outside the metadata");
 	if (sizes == NULL)
 		return none;
-	esk_flat_table table = {.at = at,
+	esk_flatbuffer_table table = {.at = at,
 		.vtable = (uint64_t)vtable,
 		.vtable_bytes = load_u16(sizes),
 		.bytes = load_u16(sizes + 2)};
@@ -60,17 +60,18 @@ static esk_flat_table table_at(esk_flatbuffer *buffer, uint64_t at)
 	return table;
 }
 
-esk_flat_table esk_flat_root(esk_flatbuffer *buffer)
+esk_flatbuffer_table esk_flatbuffer_root(esk_flatbuffer *buffer)
 {
 	const uint8_t *start = view(buffer, 0, 4, "the metadata is shorter than its first field");
-	return start == NULL ? (esk_flat_table){0} : table_at(buffer, esk_load_u32(start));
+	return start == NULL ? (esk_flatbuffer_table){0} : table_at(buffer, esk_load_u32(start));
 }
 
 /* Where a field of `bytes` bytes lies; 0 where it is absent or outside its table. */
-static uint64_t field_at(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, uint32_t bytes)
+static uint64_t field_at(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, uint32_t bytes)
 {
 	uint32_t entry = VTABLE_HEADER + 2 * field;
-	if (!esk_flat_there(table) || entry + 2 > table->vtable_bytes)
+	if (!esk_flatbuffer_there(table) || entry + 2 > table->vtable_bytes)
 		return 0;
 	uint32_t place = load_u16(buffer->data + table->vtable + entry);
 	if (place == 0)
@@ -82,61 +83,67 @@ static uint64_t field_at(esk_flatbuffer *buffer, const esk_flat_table *table, un
 	return table->at + place;
 }
 
-int64_t esk_flat_i64(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, int64_t absent)
+int64_t esk_flatbuffer_i64(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, int64_t absent)
 {
 	uint64_t at = field_at(buffer, table, field, 8);
 	return at == 0 ? absent : esk_load_i64(buffer->data + at);
 }
 
-int32_t esk_flat_i32(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, int32_t absent)
+int32_t esk_flatbuffer_i32(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, int32_t absent)
 {
 	uint64_t at = field_at(buffer, table, field, 4);
 	return at == 0 ? absent : esk_load_i32(buffer->data + at);
 }
 
-int16_t esk_flat_i16(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, int16_t absent)
+int16_t esk_flatbuffer_i16(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, int16_t absent)
 {
 	uint64_t at = field_at(buffer, table, field, 2);
 	return at == 0 ? absent : (int16_t)load_u16(buffer->data + at);
 }
 
-uint8_t esk_flat_u8(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, uint8_t absent)
+uint8_t esk_flatbuffer_u8(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, uint8_t absent)
 {
 	uint64_t at = field_at(buffer, table, field, 1);
 	return at == 0 ? absent : buffer->data[at];
 }
 
 /* Where the reference in a field leads; 0 where it is absent. */
-static uint64_t follow(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field)
+static uint64_t follow(esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field)
 {
 	uint64_t at = field_at(buffer, table, field, 4);
 	return at == 0 ? 0 : at + esk_load_u32(buffer->data + at);
 }
 
-esk_flat_table esk_flat_child(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field)
+esk_flatbuffer_table esk_flatbuffer_child(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field)
 {
 	uint64_t at = follow(buffer, table, field);
-	return at == 0 ? (esk_flat_table){0} : table_at(buffer, at);
+	return at == 0 ? (esk_flatbuffer_table){0} : table_at(buffer, at);
 }
 
-esk_flat_vector esk_flat_vector_of(
-	esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, uint32_t element_bytes)
+esk_flatbuffer_vector esk_flatbuffer_vector_of(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, uint32_t element_bytes)
 {
-	const esk_flat_vector none = {0};
+	const esk_flatbuffer_vector none = {0};
 	uint64_t at = follow(buffer, table, field);
 	if (at == 0)
 		return none;
 	const uint8_t *start = view(buffer, at, 4, "a vector lies outside the metadata");
 	if (start == NULL)
 		return none;
-	esk_flat_vector vector = {.at = at + 4, .count = esk_load_u32(start), .present = true};
+	esk_flatbuffer_vector vector = {.at = at + 4, .count = esk_load_u32(start), .present = true};
 	if (view(buffer, vector.at, (uint64_t)vector.count * element_bytes,
 		    "a vector ends outside the metadata") == NULL)
 		return none;
 	return vector;
 }
 
-esk_flat_table esk_flat_element(esk_flatbuffer *buffer, const esk_flat_vector *vector, uint32_t index)
+esk_flatbuffer_table esk_flatbuffer_element(
+	esk_flatbuffer *buffer, const esk_flatbuffer_vector *vector, uint32_t index)
 {
 	uint64_t at = vector->at + 4 * (uint64_t)index;
 	return table_at(buffer, at + esk_load_u32(buffer->data + at));

@@ -17,41 +17,47 @@ typedef struct esk_flatbuffer {
 } esk_flatbuffer;
 
 /* A table within a buffer; size 0: not there. */
-typedef struct esk_flat_table {
+typedef struct esk_flatbuffer_table {
 	uint64_t at;
 	uint64_t vtable;
 	uint32_t vtable_bytes;
 	uint32_t bytes;
-} esk_flat_table;
+} esk_flatbuffer_table;
 
 /* The elements of a vector or the bytes of a text, within the buffer. */
-typedef struct esk_flat_vector {
+typedef struct esk_flatbuffer_vector {
 	uint64_t at;
 	uint32_t count;
 	bool present;
-} esk_flat_vector;
+} esk_flatbuffer_vector;
 
-static inline bool esk_flat_there(const esk_flat_table *table)
+static inline bool esk_flatbuffer_there(const esk_flatbuffer_table *table)
 {
 	return table->bytes != 0;
 }
 
-esk_flat_table esk_flat_root(esk_flatbuffer *buffer);
+esk_flatbuffer_table esk_flatbuffer_root(esk_flatbuffer *buffer);
 
 /* Field number `field` of a table: the default where it is absent. */
-int64_t esk_flat_i64(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, int64_t absent);
-int32_t esk_flat_i32(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, int32_t absent);
-int16_t esk_flat_i16(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, int16_t absent);
-uint8_t esk_flat_u8(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, uint8_t absent);
-esk_flat_table esk_flat_child(esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field);
+int64_t esk_flatbuffer_i64(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, int64_t absent);
+int32_t esk_flatbuffer_i32(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, int32_t absent);
+int16_t esk_flatbuffer_i16(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, int16_t absent);
+uint8_t esk_flatbuffer_u8(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, uint8_t absent);
+esk_flatbuffer_table esk_flatbuffer_child(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field);
 
 /* A vector whose elements have `element_bytes` each; absent: not present, count 0. A text is a vector of
  * bytes. */
-esk_flat_vector esk_flat_vector_of(
-	esk_flatbuffer *buffer, const esk_flat_table *table, unsigned field, uint32_t element_bytes);
+esk_flatbuffer_vector esk_flatbuffer_vector_of(
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, unsigned field, uint32_t element_bytes);
 
 /* Element `index` (below the count) of a vector of tables, which has elements of 4 bytes. */
-esk_flat_table esk_flat_element(esk_flatbuffer *buffer, const esk_flat_vector *vector, uint32_t index);
+esk_flatbuffer_table esk_flatbuffer_element(
+	esk_flatbuffer *buffer, const esk_flatbuffer_vector *vector, uint32_t index);
 
 /* Little-endian integers at any address. */
 static inline int64_t esk_load_i64(const void *from)

@@ -79,7 +79,7 @@ static esk_status check_blocks(const reading *r, const esk_arrow_blocks *blocks,
 }
 
 /* The schema message at the start of the file, which the footer's must repeat. */
-static esk_status take_schema(const reading *r, esk_flatbuffer *footer, const esk_flat_table *table)
+static esk_status take_schema(const reading *r, esk_flatbuffer *footer, const esk_flatbuffer_table *table)
 {
 	esk_arrow_plan plan;
 	esk_arrow_message_kind kind;
@@ -142,11 +142,13 @@ esk_status esk_arrow_footer_read(esk_arrow_decoder *decoder, const uint8_t *data
 	esk_status status = find_footer(data, size, &footer, &r.end, err);
 	if (status != ESK_OK)
 		return status;
-	esk_flat_table table = esk_flat_root(&footer);
-	int16_t version = esk_flat_i16(&footer, &table, FOOTER_VERSION, 0);
-	esk_flat_table schema = esk_flat_child(&footer, &table, FOOTER_SCHEMA);
-	esk_flat_vector dictionaries = esk_flat_vector_of(&footer, &table, FOOTER_DICTIONARIES, ENTRY_BYTES);
-	esk_flat_vector batches = esk_flat_vector_of(&footer, &table, FOOTER_BATCHES, ENTRY_BYTES);
+	esk_flatbuffer_table table = esk_flatbuffer_root(&footer);
+	int16_t version = esk_flatbuffer_i16(&footer, &table, FOOTER_VERSION, 0);
+	esk_flatbuffer_table schema = esk_flatbuffer_child(&footer, &table, FOOTER_SCHEMA);
+	esk_flatbuffer_vector dictionaries =
+		esk_flatbuffer_vector_of(&footer, &table, FOOTER_DICTIONARIES, ENTRY_BYTES);
+	esk_flatbuffer_vector batches =
+		esk_flatbuffer_vector_of(&footer, &table, FOOTER_BATCHES, ENTRY_BYTES);
 	if (footer.fault != NULL)
 		return esk_fail(err, ESK_ECORRUPT,
 			"the footer of an Arrow file is damaged: %s (byte %llu of %llu)", footer.fault,

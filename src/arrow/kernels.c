@@ -3,11 +3,14 @@
 #include "arrow/kernels.h"
 #include <string.h>
 
+bool esk_arrow_kernels_narrow;
+
 #define INLINE static inline __attribute__((always_inline))
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define WIDE __attribute__((target("avx2,popcnt,bmi")))
-#define HAVE_WIDE (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"))
+#define HAVE_WIDE                                                                                            \
+	(!esk_arrow_kernels_narrow && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"))
 #else
 #define WIDE
 #define HAVE_WIDE false

@@ -5,6 +5,9 @@
 
 #include "base/base.h"
 
+/* Tests set it, to run the loops of machines that have nothing wide. */
+extern bool esk_arrow_kernels_narrow;
+
 /* Bits that are set among bits [first, first + count). */
 uint64_t esk_arrow_count_bits(const uint8_t *bits, uint64_t first, uint64_t count);
 

@@ -30,10 +30,10 @@ static esk_status read_prefix(
 
 /* The Message table, and the bytes of its body. */
 static esk_status read_body_bytes(
-	esk_flatbuffer *metadata, esk_flat_table *ret_table, uint64_t *ret_body, esk_error *err)
+	esk_flatbuffer *metadata, esk_flatbuffer_table *ret_table, uint64_t *ret_body, esk_error *err)
 {
-	*ret_table = esk_flat_root(metadata);
-	int64_t body = esk_flat_i64(metadata, ret_table, MESSAGE_BODY_BYTES, 0);
+	*ret_table = esk_flatbuffer_root(metadata);
+	int64_t body = esk_flatbuffer_i64(metadata, ret_table, MESSAGE_BODY_BYTES, 0);
 	if (metadata->fault != NULL)
 		return esk_fail(err, ESK_ECORRUPT, "its metadata are damaged: %s (byte %llu of %llu)",
 			metadata->fault, (unsigned long long)metadata->fault_at,
@@ -48,7 +48,7 @@ esk_status esk_arrow_message_bytes(
 	const void *data, size_t size, uint64_t max_bytes, uint64_t *ret_bytes, esk_error *err)
 {
 	uint64_t prefix, metadata_bytes = 0, body_bytes, bytes;
-	esk_flat_table table;
+	esk_flatbuffer_table table;
 	esk_status status = read_prefix(data, size, &prefix, &metadata_bytes, err);
 	if (status == ESK_OK && prefix > 0 && metadata_bytes == 0) {
 		*ret_bytes = prefix;
@@ -84,14 +84,14 @@ static esk_status damaged(const esk_arrow_subject *subject, const esk_flatbuffer
 }
 
 /* Version and kind. */
-static esk_status read_header(
-	esk_arrow_subject *subject, const esk_flat_table *table, esk_arrow_message *message, esk_error *err)
+static esk_status read_header(esk_arrow_subject *subject, const esk_flatbuffer_table *table,
+	esk_arrow_message *message, esk_error *err)
 {
 	static const char *const kinds[] = {
 		"no header", "schema", "dictionary", "record batch", "tensor", "sparse tensor"};
-	int16_t version = esk_flat_i16(&message->metadata, table, MESSAGE_VERSION, 0);
-	uint8_t kind = esk_flat_u8(&message->metadata, table, MESSAGE_HEADER_KIND, 0);
-	message->header = esk_flat_child(&message->metadata, table, MESSAGE_HEADER);
+	int16_t version = esk_flatbuffer_i16(&message->metadata, table, MESSAGE_VERSION, 0);
+	uint8_t kind = esk_flatbuffer_u8(&message->metadata, table, MESSAGE_HEADER_KIND, 0);
+	message->header = esk_flatbuffer_child(&message->metadata, table, MESSAGE_HEADER);
 	if (message->metadata.fault != NULL)
 		return damaged(subject, &message->metadata, err);
 	subject->kind = kind < sizeof kinds / sizeof *kinds ? kinds[kind] : "unknown";
@@ -102,7 +102,7 @@ static esk_status read_header(
 		return esk_arrow_wrong(subject, NULL, kind == 0 ? ESK_ECORRUPT : ESK_EUNSUPPORTED, err,
 			"messages of kind %d are not read: schemas, dictionaries and record batches are",
 			kind);
-	if (!esk_flat_there(&message->header))
+	if (!esk_flatbuffer_there(&message->header))
 		return esk_arrow_wrong(subject, NULL, ESK_ECORRUPT, err, "its header is missing");
 	message->kind = (esk_arrow_message_kind)kind;
 	message->old_unions = version == VERSION_V4;
@@ -113,7 +113,7 @@ esk_status esk_arrow_message_read(esk_arrow_subject *subject, const void *data, 
 	esk_arrow_message *ret_message, esk_error *err)
 {
 	esk_arrow_message message = {0};
-	esk_flat_table table;
+	esk_flatbuffer_table table;
 	esk_error reason = {0};
 	subject->kind = "unknown";
 	esk_status status = read_prefix(data, size, &message.prefix_bytes, &message.metadata_bytes, &reason);
@@ -151,21 +151,21 @@ esk_status esk_arrow_message_read(esk_arrow_subject *subject, const void *data, 
 }
 
 esk_status esk_arrow_batch_read(const esk_arrow_subject *subject, esk_arrow_message *message,
-	const esk_flat_table *table, esk_arrow_batch *ret_batch, esk_error *err)
+	const esk_flatbuffer_table *table, esk_arrow_batch *ret_batch, esk_error *err)
 {
 	esk_flatbuffer *metadata = &message->metadata;
-	esk_arrow_batch batch = {.length = esk_flat_i64(metadata, table, BATCH_LENGTH, 0),
-		.nodes = esk_flat_vector_of(metadata, table, BATCH_NODES, 16),
-		.buffers = esk_flat_vector_of(metadata, table, BATCH_BUFFERS, 16)};
-	esk_flat_table compression = esk_flat_child(metadata, table, BATCH_COMPRESSION);
-	uint8_t codec = esk_flat_u8(metadata, &compression, COMPRESSION_CODEC, 0);
-	uint8_t method = esk_flat_u8(metadata, &compression, COMPRESSION_METHOD, 0);
+	esk_arrow_batch batch = {.length = esk_flatbuffer_i64(metadata, table, BATCH_LENGTH, 0),
+		.nodes = esk_flatbuffer_vector_of(metadata, table, BATCH_NODES, 16),
+		.buffers = esk_flatbuffer_vector_of(metadata, table, BATCH_BUFFERS, 16)};
+	esk_flatbuffer_table compression = esk_flatbuffer_child(metadata, table, BATCH_COMPRESSION);
+	uint8_t codec = esk_flatbuffer_u8(metadata, &compression, COMPRESSION_CODEC, 0);
+	uint8_t method = esk_flatbuffer_u8(metadata, &compression, COMPRESSION_METHOD, 0);
 	if (metadata->fault != NULL)
 		return damaged(subject, metadata, err);
 	if (batch.length < 0)
 		return esk_arrow_wrong(
 			subject, NULL, ESK_ECORRUPT, err, "it has %lld rows", (long long)batch.length);
-	if (esk_flat_there(&compression)) {
+	if (esk_flatbuffer_there(&compression)) {
 		if (codec > 1 || method != 0)
 			return esk_arrow_wrong(subject, NULL, ESK_EUNSUPPORTED, err,
 				"its body is compressed with codec %d by method %d: LZ4 frames (0) and "
@@ -181,13 +181,14 @@ esk_status esk_arrow_batch_read(const esk_arrow_subject *subject, esk_arrow_mess
 esk_status esk_arrow_dictionary_read(const esk_arrow_subject *subject, esk_arrow_message *message,
 	esk_arrow_dictionary_batch *ret_batch, esk_error *err)
 {
-	esk_flat_table data = esk_flat_child(&message->metadata, &message->header, DICTIONARY_DATA);
+	esk_flatbuffer_table data =
+		esk_flatbuffer_child(&message->metadata, &message->header, DICTIONARY_DATA);
 	esk_arrow_dictionary_batch batch = {
-		.id = esk_flat_i64(&message->metadata, &message->header, DICTIONARY_ID, 0),
-		.delta = esk_flat_u8(&message->metadata, &message->header, DICTIONARY_DELTA, 0) != 0};
+		.id = esk_flatbuffer_i64(&message->metadata, &message->header, DICTIONARY_ID, 0),
+		.delta = esk_flatbuffer_u8(&message->metadata, &message->header, DICTIONARY_DELTA, 0) != 0};
 	if (message->metadata.fault != NULL)
 		return damaged(subject, &message->metadata, err);
-	if (!esk_flat_there(&data))
+	if (!esk_flatbuffer_there(&data))
 		return esk_arrow_wrong(subject, NULL, ESK_ECORRUPT, err, "its values are missing");
 	esk_status status = esk_arrow_batch_read(subject, message, &data, &batch.batch, err);
 	if (status == ESK_OK)

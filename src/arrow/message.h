@@ -19,7 +19,7 @@ typedef struct esk_arrow_message {
 	uint64_t metadata_bytes;
 	uint64_t bytes; /* with prefix, metadata and body */
 	esk_flatbuffer metadata;
-	esk_flat_table header;
+	esk_flatbuffer_table header;
 	const uint8_t *body;
 	uint64_t body_bytes;
 } esk_arrow_message;
@@ -33,12 +33,12 @@ esk_status esk_arrow_message_read(esk_arrow_subject *subject, const void *data, 
 typedef enum esk_arrow_codec { ESK_ARROW_RAW, ESK_ARROW_LZ4, ESK_ARROW_ZSTD } esk_arrow_codec;
 typedef struct esk_arrow_batch {
 	int64_t length;
-	esk_flat_vector nodes;   /* 16 bytes each: length, null count */
-	esk_flat_vector buffers; /* 16 bytes each: offset, length */
+	esk_flatbuffer_vector nodes;   /* 16 bytes each: length, null count */
+	esk_flatbuffer_vector buffers; /* 16 bytes each: offset, length */
 	esk_arrow_codec codec;
 } esk_arrow_batch;
 esk_status esk_arrow_batch_read(const esk_arrow_subject *subject, esk_arrow_message *message,
-	const esk_flat_table *table, esk_arrow_batch *ret_batch, esk_error *err);
+	const esk_flatbuffer_table *table, esk_arrow_batch *ret_batch, esk_error *err);
 
 typedef struct esk_arrow_dictionary_batch {
 	int64_t id;

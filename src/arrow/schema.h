@@ -60,7 +60,7 @@ typedef struct esk_arrow_plan {
 /* Decodes a Schema table. The caller frees *ret_plan with esk_arrow_plan_free. Errors: ESK_ECORRUPT,
  * ESK_EUNSUPPORTED, ESK_ENOMEM: messages name the field. */
 esk_status esk_arrow_plan_decode(
-	esk_flatbuffer *buffer, const esk_flat_table *table, esk_arrow_plan *ret_plan, esk_error *err);
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, esk_arrow_plan *ret_plan, esk_error *err);
 void esk_arrow_plan_free(esk_arrow_plan *plan);
 
 #endif

@@ -129,9 +129,9 @@ static esk_status damaged(const decoding *d, const path *at)
 }
 
 /* A text of the buffer; its bytes count against what may be copied. */
-static const char *text_of(decoding *d, const esk_flat_table *table, unsigned field, size_t *ret_bytes)
+static const char *text_of(decoding *d, const esk_flatbuffer_table *table, unsigned field, size_t *ret_bytes)
 {
-	esk_flat_vector vector = esk_flat_vector_of(d->buffer, table, field, 1);
+	esk_flatbuffer_vector vector = esk_flatbuffer_vector_of(d->buffer, table, field, 1);
 	*ret_bytes = vector.count;
 	if (vector.count > d->text_left) {
 		if (d->buffer->fault == NULL) {
@@ -162,9 +162,10 @@ static const char *int_format(int32_t bits, bool is_signed)
 	}
 }
 
-static const char *read_int(const decoding *d, const esk_flat_table *type)
+static const char *read_int(const decoding *d, const esk_flatbuffer_table *type)
 {
-	return int_format(esk_flat_i32(d->buffer, type, 0, 0), esk_flat_u8(d->buffer, type, 1, 0) != 0);
+	return int_format(
+		esk_flatbuffer_i32(d->buffer, type, 0, 0), esk_flatbuffer_u8(d->buffer, type, 1, 0) != 0);
 }
 
 /* One of the letters of a unit that is stored as a number; 0 where there is none. */
@@ -173,17 +174,17 @@ static char unit_of(int16_t number, const char *letters)
 	return number < 0 || (size_t)number >= strlen(letters) ? '\0' : letters[number];
 }
 
-static bool read_time(const decoding *d, const esk_flat_table *type, esk_text *format)
+static bool read_time(const decoding *d, const esk_flatbuffer_table *type, esk_text *format)
 {
-	char unit = unit_of(esk_flat_i16(d->buffer, type, 0, 1), "smun");
-	int32_t bits = esk_flat_i32(d->buffer, type, 1, 32);
+	char unit = unit_of(esk_flatbuffer_i16(d->buffer, type, 0, 1), "smun");
+	int32_t bits = esk_flatbuffer_i32(d->buffer, type, 1, 32);
 	esk_text_add(format, "tt%c", unit);
 	return unit != '\0' && bits == (unit == 's' || unit == 'm' ? 32 : 64);
 }
 
-static bool read_timestamp(decoding *d, const esk_flat_table *type, esk_text *format)
+static bool read_timestamp(decoding *d, const esk_flatbuffer_table *type, esk_text *format)
 {
-	char unit = unit_of(esk_flat_i16(d->buffer, type, 0, 0), "smun");
+	char unit = unit_of(esk_flatbuffer_i16(d->buffer, type, 0, 0), "smun");
 	size_t zone_bytes;
 	const char *zone = text_of(d, type, 1, &zone_bytes);
 	if (unit == '\0' || memchr(zone, '\0', zone_bytes) != NULL || zone_bytes > 1000)
@@ -192,10 +193,10 @@ static bool read_timestamp(decoding *d, const esk_flat_table *type, esk_text *fo
 	return true;
 }
 
-static bool read_union(decoding *d, const esk_flat_table *type, uint32_t children, esk_text *format)
+static bool read_union(decoding *d, const esk_flatbuffer_table *type, uint32_t children, esk_text *format)
 {
-	int16_t mode = esk_flat_i16(d->buffer, type, 0, 0);
-	esk_flat_vector ids = esk_flat_vector_of(d->buffer, type, 1, 4);
+	int16_t mode = esk_flatbuffer_i16(d->buffer, type, 0, 0);
+	esk_flatbuffer_vector ids = esk_flatbuffer_vector_of(d->buffer, type, 1, 4);
 	uint32_t count = ids.present ? ids.count : children;
 	if (mode < 0 || mode > 1 || count != children || count > 128)
 		return false;
@@ -206,17 +207,17 @@ static bool read_union(decoding *d, const esk_flat_table *type, uint32_t childre
 	return true;
 }
 
-static bool read_unit(const decoding *d, const esk_flat_table *type, int16_t absent, const char *prefix,
+static bool read_unit(const decoding *d, const esk_flatbuffer_table *type, int16_t absent, const char *prefix,
 	const char *letters, esk_text *format)
 {
-	char unit = unit_of(esk_flat_i16(d->buffer, type, 0, absent), letters);
+	char unit = unit_of(esk_flatbuffer_i16(d->buffer, type, 0, absent), letters);
 	esk_text_add(format, "%s%c", prefix, unit);
 	return unit != '\0';
 }
 
 /* The format of a type with parameters; false where they are not sound. */
 static bool read_parameters(
-	decoding *d, uint8_t kind, const esk_flat_table *type, uint32_t children, esk_text *format)
+	decoding *d, uint8_t kind, const esk_flatbuffer_table *type, uint32_t children, esk_text *format)
 {
 	esk_flatbuffer *b = d->buffer;
 	const char *known;
@@ -228,9 +229,10 @@ static bool read_parameters(
 	case TYPE_FLOAT:
 		return read_unit(d, type, 0, "", "efg", format);
 	case TYPE_DECIMAL:
-		esk_text_add(format, "d:%d,%d", esk_flat_i32(b, type, 0, 0), esk_flat_i32(b, type, 1, 0));
-		if (esk_flat_i32(b, type, 2, 128) != 128)
-			esk_text_add(format, ",%d", esk_flat_i32(b, type, 2, 128));
+		esk_text_add(format, "d:%d,%d", esk_flatbuffer_i32(b, type, 0, 0),
+			esk_flatbuffer_i32(b, type, 1, 0));
+		if (esk_flatbuffer_i32(b, type, 2, 128) != 128)
+			esk_text_add(format, ",%d", esk_flatbuffer_i32(b, type, 2, 128));
 		return true;
 	case TYPE_DATE:
 		return read_unit(d, type, 1, "td", "Dm", format);
@@ -243,10 +245,10 @@ static bool read_parameters(
 	case TYPE_UNION:
 		return read_union(d, type, children, format);
 	case TYPE_FIXED_BINARY:
-		esk_text_add(format, "w:%d", esk_flat_i32(b, type, 0, 0));
+		esk_text_add(format, "w:%d", esk_flatbuffer_i32(b, type, 0, 0));
 		return true;
 	case TYPE_FIXED_LIST:
-		esk_text_add(format, "+w:%d", esk_flat_i32(b, type, 0, 0));
+		esk_text_add(format, "+w:%d", esk_flatbuffer_i32(b, type, 0, 0));
 		return true;
 	case TYPE_DURATION:
 		return read_unit(d, type, 1, "tD", "smun", format);
@@ -256,13 +258,13 @@ static bool read_parameters(
 }
 
 static esk_status read_type(
-	decoding *d, const path *at, const esk_flat_table *field, uint32_t children, esk_text *format)
+	decoding *d, const path *at, const esk_flatbuffer_table *field, uint32_t children, esk_text *format)
 {
-	uint8_t kind = esk_flat_u8(d->buffer, field, FIELD_TYPE_KIND, TYPE_NONE);
-	esk_flat_table type = esk_flat_child(d->buffer, field, FIELD_TYPE);
+	uint8_t kind = esk_flatbuffer_u8(d->buffer, field, FIELD_TYPE_KIND, TYPE_NONE);
+	esk_flatbuffer_table type = esk_flatbuffer_child(d->buffer, field, FIELD_TYPE);
 	if (d->buffer->fault != NULL)
 		return damaged(d, at);
-	if (kind == TYPE_NONE || !esk_flat_there(&type))
+	if (kind == TYPE_NONE || !esk_flatbuffer_there(&type))
 		return refuse(d, at, ESK_ECORRUPT, "it has no type");
 	if (kind >= TYPE_COUNT)
 		return refuse(d, at, ESK_EUNSUPPORTED,
@@ -290,15 +292,15 @@ static void add_bytes(char *blob, size_t *used, const void *bytes, size_t count)
 }
 
 /* Encodes key-value pairs as the C data interface has them; without a blob it counts their bytes. */
-static size_t encode_pairs(decoding *d, const esk_flat_vector *pairs, char *blob)
+static size_t encode_pairs(decoding *d, const esk_flatbuffer_vector *pairs, char *blob)
 {
 	size_t used = 0;
 	int32_t count = (int32_t)pairs->count;
 	add_bytes(blob, &used, &count, 4);
 	for (uint32_t i = 0; i < pairs->count; i++) {
-		esk_flat_table pair = esk_flat_element(d->buffer, pairs, i);
+		esk_flatbuffer_table pair = esk_flatbuffer_element(d->buffer, pairs, i);
 		for (unsigned part = PAIR_KEY; part <= PAIR_VALUE; part++) {
-			esk_flat_vector text = esk_flat_vector_of(d->buffer, &pair, part, 1);
+			esk_flatbuffer_vector text = esk_flatbuffer_vector_of(d->buffer, &pair, part, 1);
 			int32_t bytes = (int32_t)text.count;
 			add_bytes(blob, &used, &bytes, 4);
 			add_bytes(blob, &used, d->buffer->data + text.at, text.count);
@@ -309,12 +311,12 @@ static size_t encode_pairs(decoding *d, const esk_flat_vector *pairs, char *blob
 	return used;
 }
 
-static esk_status read_metadata(decoding *d, const path *at, const esk_flat_table *table, unsigned field,
-	char **ret_blob, size_t *ret_bytes)
+static esk_status read_metadata(decoding *d, const path *at, const esk_flatbuffer_table *table,
+	unsigned field, char **ret_blob, size_t *ret_bytes)
 {
 	*ret_blob = NULL;
 	*ret_bytes = 0;
-	esk_flat_vector pairs = esk_flat_vector_of(d->buffer, table, field, 4);
+	esk_flatbuffer_vector pairs = esk_flatbuffer_vector_of(d->buffer, table, field, 4);
 	if (d->buffer->fault != NULL)
 		return damaged(d, at);
 	if (pairs.count == 0)
@@ -382,11 +384,11 @@ static esk_status take_slot(
 
 /* ---- fields ---- */
 
-static esk_status read_field(decoding *d, const path *at, const esk_flat_table *table,
+static esk_status read_field(decoding *d, const path *at, const esk_flatbuffer_table *table,
 	struct ArrowSchema *schema, esk_arrow_node *node);
 
 /* Makes schema and node from `field`, and its children from the field's table. */
-static esk_status read_nested(decoding *d, const path *at, const esk_flat_vector *children,
+static esk_status read_nested(decoding *d, const path *at, const esk_flatbuffer_vector *children,
 	const esk_arrow_field *field, struct ArrowSchema *schema, esk_arrow_node *node)
 {
 	if (field->children > d->fields_left)
@@ -398,7 +400,7 @@ static esk_status read_nested(decoding *d, const path *at, const esk_flat_vector
 	node->schema = schema;
 	node->slot = ESK_ARROW_NO_SLOT;
 	esk_error reason = {0};
-	status = esk_arrow_type_parse(field->format, &node->type, &reason);
+	status = esk_arrow_type_parse(schema->format, &node->type, &reason); /* it borrows from the format */
 	if (status != ESK_OK)
 		return refuse(d, at, status, "%s", reason.message);
 	if (!node->type.variable_children && node->type.children != field->children)
@@ -412,7 +414,7 @@ static esk_status read_nested(decoding *d, const path *at, const esk_flat_vector
 	}
 	node->child_count = field->children;
 	for (uint32_t i = 0; i < field->children && status == ESK_OK; i++) {
-		esk_flat_table child = esk_flat_element(d->buffer, children, i);
+		esk_flatbuffer_table child = esk_flatbuffer_element(d->buffer, children, i);
 		status = d->buffer->fault != NULL
 				 ? damaged(d, at)
 				 : read_field(d, at, &child, schema->children[i], &node->children[i]);
@@ -438,14 +440,14 @@ static esk_status read_nested(decoding *d, const path *at, const esk_flat_vector
 }
 
 /* A field whose values are in a dictionary: the format is that of the indices. */
-static esk_status read_encoded(decoding *d, const path *at, const esk_flat_table *encoding,
-	const esk_flat_vector *children, const esk_arrow_field *values, struct ArrowSchema *schema,
+static esk_status read_encoded(decoding *d, const path *at, const esk_flatbuffer_table *encoding,
+	const esk_flatbuffer_vector *children, const esk_arrow_field *values, struct ArrowSchema *schema,
 	esk_arrow_node *node)
 {
-	esk_flat_table index = esk_flat_child(d->buffer, encoding, ENCODING_INDEX);
-	const char *format = esk_flat_there(&index) ? read_int(d, &index) : "i";
-	int64_t id = esk_flat_i64(d->buffer, encoding, ENCODING_ID, 0);
-	bool ordered = esk_flat_u8(d->buffer, encoding, ENCODING_ORDERED, 0) != 0;
+	esk_flatbuffer_table index = esk_flatbuffer_child(d->buffer, encoding, ENCODING_INDEX);
+	const char *format = esk_flatbuffer_there(&index) ? read_int(d, &index) : "i";
+	int64_t id = esk_flatbuffer_i64(d->buffer, encoding, ENCODING_ID, 0);
+	bool ordered = esk_flatbuffer_u8(d->buffer, encoding, ENCODING_ORDERED, 0) != 0;
 	if (d->buffer->fault != NULL)
 		return damaged(d, at);
 	if (format == NULL)
@@ -481,23 +483,23 @@ static esk_status read_encoded(decoding *d, const path *at, const esk_flat_table
 	return take_slot(d, at, id, dictionary, &node->slot);
 }
 
-static esk_status read_described(decoding *d, const path *at, const esk_flat_table *table,
+static esk_status read_described(decoding *d, const path *at, const esk_flatbuffer_table *table,
 	struct ArrowSchema *schema, esk_arrow_node *node)
 {
 	esk_text format = {0};
 	char *metadata = NULL;
-	esk_flat_vector children = esk_flat_vector_of(d->buffer, table, FIELD_CHILDREN, 4);
-	esk_flat_table encoding = esk_flat_child(d->buffer, table, FIELD_DICTIONARY);
-	uint8_t kind = esk_flat_u8(d->buffer, table, FIELD_TYPE_KIND, TYPE_NONE);
+	esk_flatbuffer_vector children = esk_flatbuffer_vector_of(d->buffer, table, FIELD_CHILDREN, 4);
+	esk_flatbuffer_table encoding = esk_flatbuffer_child(d->buffer, table, FIELD_DICTIONARY);
+	uint8_t kind = esk_flatbuffer_u8(d->buffer, table, FIELD_TYPE_KIND, TYPE_NONE);
 	esk_arrow_field field = {.name = at->name, .name_bytes = at->name_bytes, .children = children.count};
-	if (esk_flat_u8(d->buffer, table, FIELD_NULLABLE, 0) != 0)
+	if (esk_flatbuffer_u8(d->buffer, table, FIELD_NULLABLE, 0) != 0)
 		field.flags |= ARROW_FLAG_NULLABLE;
 	esk_status status = read_type(d, at, table, children.count, &format);
 	if (status != ESK_OK)
 		goto out;
 	if (kind == TYPE_MAP) {
-		esk_flat_table map = esk_flat_child(d->buffer, table, FIELD_TYPE);
-		if (esk_flat_u8(d->buffer, &map, 0, 0) != 0)
+		esk_flatbuffer_table map = esk_flatbuffer_child(d->buffer, table, FIELD_TYPE);
+		if (esk_flatbuffer_u8(d->buffer, &map, 0, 0) != 0)
 			field.flags |= ARROW_FLAG_MAP_KEYS_SORTED;
 	}
 	status = read_metadata(d, at, table, FIELD_METADATA, &metadata, &field.metadata_bytes);
@@ -505,15 +507,16 @@ static esk_status read_described(decoding *d, const path *at, const esk_flat_tab
 		goto out;
 	field.metadata = metadata;
 	field.format = format.data;
-	status = esk_flat_there(&encoding) ? read_encoded(d, at, &encoding, &children, &field, schema, node)
-					   : read_nested(d, at, &children, &field, schema, node);
+	status = esk_flatbuffer_there(&encoding)
+			 ? read_encoded(d, at, &encoding, &children, &field, schema, node)
+			 : read_nested(d, at, &children, &field, schema, node);
 out:
 	free(metadata);
 	esk_text_free(&format);
 	return status;
 }
 
-static esk_status read_field(decoding *d, const path *up, const esk_flat_table *table,
+static esk_status read_field(decoding *d, const path *up, const esk_flatbuffer_table *table,
 	struct ArrowSchema *schema, esk_arrow_node *node)
 {
 	path at = {.up = up, .depth = up->depth + 1};
@@ -530,13 +533,13 @@ static esk_status read_field(decoding *d, const path *up, const esk_flat_table *
 	return read_described(d, &at, table, schema, node);
 }
 
-static esk_status read_schema(decoding *d, const esk_flat_table *table)
+static esk_status read_schema(decoding *d, const esk_flatbuffer_table *table)
 {
 	const path at = {0};
 	char *metadata = NULL;
 	esk_arrow_field field = {.format = "+s", .name = ""};
-	esk_flat_vector fields = esk_flat_vector_of(d->buffer, table, SCHEMA_FIELDS, 4);
-	int16_t endianness = esk_flat_i16(d->buffer, table, SCHEMA_ENDIANNESS, 0);
+	esk_flatbuffer_vector fields = esk_flatbuffer_vector_of(d->buffer, table, SCHEMA_FIELDS, 4);
+	int16_t endianness = esk_flatbuffer_i16(d->buffer, table, SCHEMA_ENDIANNESS, 0);
 	if (d->buffer->fault != NULL)
 		return damaged(d, &at);
 	if (endianness != 0)
@@ -553,7 +556,7 @@ static esk_status read_schema(decoding *d, const esk_flat_table *table)
 }
 
 esk_status esk_arrow_plan_decode(
-	esk_flatbuffer *buffer, const esk_flat_table *table, esk_arrow_plan *ret_plan, esk_error *err)
+	esk_flatbuffer *buffer, const esk_flatbuffer_table *table, esk_arrow_plan *ret_plan, esk_error *err)
 {
 	memset(ret_plan, 0, sizeof(*ret_plan));
 	decoding d = {.buffer = buffer,
