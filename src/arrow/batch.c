@@ -157,34 +157,81 @@ static esk_status room_is_short(const filling *f)
 	return esk_fail(f->err, ESK_EINTERNAL, "the memory of an Arrow batch was counted short");
 }
 
-/* The extent of buffer `index`, in place or in the block. */
-static esk_status resolve(filling *f, uint32_t index)
+/* A buffer to be decompressed. */
+typedef struct piece {
+	uint32_t index;
+	extent from;
+} piece;
+
+typedef struct pieces {
+	filling *f;
+	const piece *list;
+} pieces;
+
+/* The extent of buffer `index`, in place or in the block; *ret_piece where it is to be decompressed. */
+static esk_status resolve(filling *f, uint32_t index, piece *ret_piece, bool *ret_is_piece)
 {
 	extent at;
 	uint64_t made;
-	esk_error reason = {0};
 	esk_status status = stored(f, index, &at);
 	if (status == ESK_OK)
 		status = unwrap(f, index, &at, &made);
 	if (status != ESK_OK)
 		return status;
 	f->extents[index] = at;
-	if (made == ESK_ARROW_SIZE_UNKNOWN && !must_copy(f, &at))
+	*ret_is_piece = made != ESK_ARROW_SIZE_UNKNOWN;
+	if (!*ret_is_piece && !must_copy(f, &at))
 		return ESK_OK;
-	uint64_t bytes = made == ESK_ARROW_SIZE_UNKNOWN ? at.bytes : made;
+	uint64_t bytes = *ret_is_piece ? made : at.bytes;
 	uint8_t *to = esk_arrow_block_room(f->block, bytes, BUFFER_ALIGN);
 	if (to == NULL)
 		return room_is_short(f);
 	f->extents[index] = (extent){to, bytes};
-	if (made == ESK_ARROW_SIZE_UNKNOWN) {
+	*ret_piece = (piece){index, at};
+	if (!*ret_is_piece)
 		memcpy(to, at.data, bytes);
-		return ESK_OK;
-	}
-	status = esk_arrow_decompress(
-		&f->decoder->codecs, f->batch->codec, at.data, at.bytes, to, bytes, &reason);
+	return ESK_OK;
+}
+
+static esk_status decompress_piece(void *arg, uint32_t index, uint32_t member, esk_error *err)
+{
+	const pieces *all = arg;
+	filling *f = all->f;
+	const piece *one = &all->list[index];
+	const extent *to = &f->extents[one->index];
+	esk_error reason = {0};
+	/* The room is the block's own: what is const is for readers. */
+	esk_status status = esk_arrow_decompress(&f->decoder->codecs[member], f->batch->codec, one->from.data,
+		one->from.bytes, (uint8_t *)(uintptr_t)to->data, to->bytes, &reason);
 	return status == ESK_OK ? ESK_OK
-				: esk_arrow_wrong(f->subject, NULL, status, f->err, "buffer %u: %s", index,
+				: esk_arrow_wrong(f->subject, NULL, status, err, "buffer %u: %s", one->index,
 					  reason.message);
+}
+
+/* Waking the team takes some microseconds, in which a member decompresses about this much. */
+#define TEAM_BYTES ((uint64_t)256 << 10)
+
+static esk_status resolve_all(filling *f)
+{
+	uint32_t count = 0;
+	uint64_t bytes = 0;
+	/* Behind the extents, which prepare made room for. */
+	piece *list = (piece *)(void *)(f->extents + f->batch->buffers.count);
+	for (uint32_t i = 0; i < f->batch->buffers.count; i++) {
+		bool is_piece;
+		esk_status status = resolve(f, i, &list[count], &is_piece);
+		if (status != ESK_OK)
+			return status;
+		bytes += is_piece ? f->extents[i].bytes : 0;
+		count += is_piece;
+	}
+	if (bytes >= TEAM_BYTES && count > 1 && !f->decoder->team_tried) {
+		f->decoder->team = esk_arrow_team_create();
+		f->decoder->team_tried = true;
+	}
+	pieces all = {f, list};
+	return esk_arrow_team_run(
+		bytes >= TEAM_BYTES ? f->decoder->team : NULL, count, decompress_piece, &all, f->err);
 }
 
 /* ---- arrays ---- */
@@ -302,15 +349,18 @@ static esk_status prepare(filling *f, const esk_arrow_node *nodes, uint32_t coun
 	esk_status status = measure(f, need.buffers, &data_bytes, &stays);
 	if (status != ESK_OK)
 		return status;
-	uint64_t bytes = esk_arrow_census_bytes(&need.census) + need.buffers * sizeof(extent) + BUFFER_ALIGN;
+	/* Extents for all, and one piece more than there can be, which is written before it is known to be
+	 * none. */
+	uint64_t notes = need.buffers * (sizeof(extent) + sizeof(piece)) + sizeof(piece);
+	uint64_t bytes = esk_arrow_census_bytes(&need.census) + notes + BUFFER_ALIGN;
 	status = esk_arrow_block_take(
 		f->decoder->pool, bytes + data_bytes, need.parents + 1, &f->block, f->err);
 	if (status != ESK_OK)
 		return status;
 	if (source != NULL && stays)
 		esk_arrow_block_rest_on(f->block, source);
-	f->extents = esk_arrow_block_room(f->block, need.buffers * sizeof(extent), _Alignof(extent));
-	return ESK_OK;
+	f->extents = esk_arrow_block_room(f->block, notes, _Alignof(extent));
+	return f->extents == NULL ? room_is_short(f) : ESK_OK;
 }
 
 esk_status esk_arrow_batch_decode(esk_arrow_decoder *decoder, const esk_arrow_subject *subject,
@@ -325,10 +375,11 @@ esk_status esk_arrow_batch_decode(esk_arrow_decoder *decoder, const esk_arrow_su
 		.err = err};
 	struct ArrowArray root = {0};
 	esk_status status = prepare(&f, nodes, count, in_place ? source : NULL);
-	if (status != ESK_OK)
+	if (status != ESK_OK) {
+		esk_arrow_block_drop(f.block);
 		return status;
-	for (uint32_t i = 0; i < batch->buffers.count && status == ESK_OK; i++)
-		status = resolve(&f, i);
+	}
+	status = resolve_all(&f);
 	if (status == ESK_OK)
 		status = fill_root(&f, nodes, count, &root);
 	esk_arrow_block_drop(f.block); /* the arrays hold it now */

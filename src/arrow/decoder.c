@@ -28,7 +28,9 @@ void esk_arrow_decoder_destroy(esk_arrow_decoder *decoder)
 	free(decoder->dictionaries);
 	esk_arrow_plan_free(&decoder->plan);
 	free(decoder->schema_metadata);
-	esk_arrow_codecs_free(&decoder->codecs);
+	esk_arrow_team_destroy(decoder->team);
+	for (uint32_t i = 0; i < ESK_ARROW_TEAM_MEMBERS; i++)
+		esk_arrow_codecs_free(&decoder->codecs[i]);
 	esk_arrow_pool_close(decoder->pool);
 	free(decoder);
 }

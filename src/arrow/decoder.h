@@ -13,6 +13,7 @@
 
 #include "arrow/memory.h"
 #include "arrow/message.h"
+#include "arrow/team.h"
 
 /* Decompression contexts, made at first use. */
 typedef struct esk_arrow_codecs {
@@ -30,7 +31,9 @@ struct esk_arrow_decoder {
 	uint8_t *schema_metadata; /* of the schema message: to know it again */
 	uint64_t schema_metadata_bytes;
 	struct ArrowArray *dictionaries; /* the values of each slot so far; released: none have come */
-	esk_arrow_codecs codecs;
+	esk_arrow_codecs codecs[ESK_ARROW_TEAM_MEMBERS]; /* one per member of the team */
+	esk_arrow_team *team;                            /* made for the first large compressed batch */
+	bool team_tried;
 };
 
 /* Decompresses `size` bytes into exactly `want`. The message says what is wrong. */
