@@ -36,7 +36,9 @@ def texts(rng: np.random.Generator) -> pa.RecordBatch:
     rows = BATCH_BYTES // 32
     words = [f"event {number} at sensor {number % 17}" for number in range(1000)]
     words = [word + " \u00b5m" if number % 100 == 0 else word for number, word in enumerate(words)]
-    return pa.RecordBatch.from_pydict({"text": pa.array(np.array(words)[rng.integers(0, 1000, rows)].tolist())})
+    return pa.RecordBatch.from_pydict(
+        {"text": pa.array(np.array(words)[rng.integers(0, 1000, rows)].tolist())}
+    )
 
 
 def write(kind: str, compression: str, path: Path) -> None:

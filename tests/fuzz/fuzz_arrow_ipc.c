@@ -1,5 +1,5 @@
 /* Any bytes as an Arrow IPC stream or file, and as messages for a decoder: refused with a reason, or arrays
- * that can be walked and that esk_arrow_validate finds sound. Seeds: make_arrow_corpus.py. */
+ * that can be walked and that esk_arrow_validate finds sound. Seeds: make_arrow_ipc_corpus.py. */
 #include "support/arrow_walk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -16,7 +16,7 @@ import pytest
 from pyarrow import ipc
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fuzz"))
-import make_arrow_corpus as corpus
+import make_arrow_ipc_corpus as corpus
 
 SEED = int(os.environ.get("ESK_SEED", "1"))
 

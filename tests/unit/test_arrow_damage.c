@@ -1,5 +1,5 @@
 /* Arrow streams and files that another implementation wrote, damaged in every place: each gives an error that
- * says why, or arrays that can be walked. tests/golden/arrow has them; tests/fuzz/make_arrow_corpus.py made
+ * says why, or arrays that can be walked. tests/golden/arrow has them; tests/fuzz/make_arrow_ipc_corpus.py made
  * them. */
 #include "support/arrow_walk.h"
 #include "support/unit.h"

@@ -1,6 +1,6 @@
 """Valid Arrow IPC streams and files of every type, compression and version, small: seeds for damage.
 
-``make_arrow_corpus.py DIRECTORY`` writes them; tests import :func:`messages` and :func:`columns`.
+``make_arrow_ipc_corpus.py DIRECTORY`` writes them; tests import :func:`messages` and :func:`columns`.
 """
 
 from __future__ import annotations
