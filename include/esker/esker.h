@@ -8,6 +8,7 @@
 #include <esker/check.h>
 #include <esker/codec.h>
 #include <esker/column.h>
+#include <esker/daemon.h>
 #include <esker/daq.h>
 #include <esker/export.h>
 #include <esker/log.h>
