@@ -11,6 +11,7 @@ import os
 import random
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -374,17 +375,6 @@ def rows_of(batches):
     return [row for batch in batches for row in batch.to_pylist(maps_as_pydicts=None)]
 
 
-def same_type(expected, found):
-    """True where the types are the same, up to the index type of dictionaries, which may be larger."""
-    if pa.types.is_dictionary(expected):
-        return (
-            pa.types.is_dictionary(found)
-            and expected.value_type == found.value_type
-            and expected.ordered == found.ordered
-        )
-    return expected == found
-
-
 @pytest.mark.parametrize("seed", range(SEED, SEED + 25))
 def test_random_tables_come_back_as_they_were(tmp_path, seed):
     print("seed", seed)
@@ -414,3 +404,263 @@ def test_random_tables_come_back_as_they_were(tmp_path, seed):
         start, stop = sorted([rng.randint(0, total), rng.randint(0, total)])
         part, _ = store.read("run", stream, start, stop, batch_rows=11)
         assert rows_of(part) == rows_of(batches)[start:stop]
+
+
+# ---- datasets as documented ----
+
+
+def record(path, batches, stream="scope", run_options=None, **options):
+    with (
+        Store(path) as store,
+        store.run("run", **(run_options or {})) as run,
+        run.sink(stream, batches[0].schema, **options) as sink,
+    ):
+        for batch in batches:
+            sink.append(batch)
+
+
+def test_h5py_sees_the_documented_datasets(tmp_path):
+    moment = datetime.datetime(2026, 11, 24, 12, 0, 0, 123456)
+    columns = {
+        "i": pa.array([1, None, 3], pa.int32()),
+        "on": pa.array([True, False, None]),
+        "h": pa.array(np.array([0.5, 1.5, -2], np.float16)),
+        "nothing": pa.nulls(3),
+        "text": pa.array(["a", None, "漢"]),
+        "blob": pa.array([b"\0\1", None, b"\2"]),
+        "id": pa.array([b"abc", b"\0\0\1", None], pa.binary(3)),
+        "day": pa.array([datetime.date(1970, 1, 3)] * 3),
+        "at": pa.array([moment] * 3, pa.timestamp("us", "Europe/Berlin")),
+        "naive": pa.array([moment] * 3, pa.timestamp("ns")),
+        "took": pa.array([datetime.timedelta(seconds=2)] * 3, pa.duration("ms")),
+        "hour": pa.array([datetime.time(1)] * 3, pa.time32("s")),
+        "price": pa.array([decimal.Decimal("1.50"), decimal.Decimal("-0.05"), None], pa.decimal128(6, 2)),
+        "pair": pa.array([[1.0, None], [3.0, 4.0], None], pa.list_(pa.float64(), 2)),
+        "wave": pa.array([[1, 2], None, [3]], pa.list_(pa.field("item", pa.int16(), False))),
+        "spectra": pa.array([[["x"], []], [], None], pa.large_list(pa.list_(pa.utf8()))),
+        "imu": pa.array([{"acc": 1.0, "n": None}, None, {"acc": 3.0, "n": 7}]),
+        "state": pa.array(["on", None, "off"]).dictionary_encode(),
+        "tags": pa.array([[("k", 1)], [], None], pa.map_(pa.utf8(), pa.int8())),
+    }
+    batch = pa.RecordBatch.from_pydict(columns)
+    record(tmp_path / "store", [batch, batch.slice(2)])
+    with h5py.File(tmp_path / "store" / "run.h5") as file:
+        f = file["scope"]
+        assert f["i"][:].tolist() == [1, 0, 3, 3] and f["i_valid"][:].tolist() == [True, False, True, True]
+        assert f["i"].dtype == np.int32 and f["i_valid"].dtype == bool
+        assert f["on"][:].tolist() == [True, False, False, False] and f["on"].dtype == bool
+        assert f["h"].dtype == np.float16 and f["h"][:].tolist() == [0.5, 1.5, -2, -2]
+        assert f["nothing"].dtype == bool and not f["nothing_valid"][:].any()
+        assert f["text"].asstr()[:].tolist() == ["a", "", "漢", "漢"]
+        assert f["blob/offsets"][:].tolist() == [0, 2, 2, 3] and f["blob/lengths"][:].tolist() == [2, 0, 1, 1]
+        assert bytes(f["blob/values"][:]) == b"\0\1\2\2" and f["blob/values"].dtype == np.uint8
+        assert f["id"].shape == (4, 3) and bytes(f["id"][1]) == b"\0\0\1"
+        assert f["day"].attrs["units"].decode() == "days since 1970-01-01" and f["day"][0] == 2
+        assert f["at"].attrs["units"].decode() == "us since 1970-01-01 UTC"
+        assert f["naive"].attrs["units"].decode() == "ns since 1970-01-01"
+        assert f["took"].attrs["units"].decode() == "ms" and f["took"][0] == 2000
+        assert f["hour"].attrs["units"].decode() == "s since midnight" and f["hour"][0] == 3600
+        assert [cell.decode() for cell in f["price"][:]] == ["1.50", "-0.05", "", ""]
+        assert f["price"].dtype == "S9"
+        assert f["pair"][:].tolist() == [[1, 0], [3, 4], [0, 0], [0, 0]]
+        assert f["pair_items_valid"][:2].tolist() == [[True, False], [True, True]]
+        assert f["pair_valid"][:].tolist() == [True, True, False, False]
+        assert f["wave/offsets"][:].tolist() == [0, 2, 2, 3] and f["wave/values"][:].tolist() == [1, 2, 3, 3]
+        assert f["wave_valid"][:].tolist() == [True, False, True, True]
+        assert f["spectra/values/offsets"][:].tolist() == [0, 1]
+        assert f["spectra/values/values"].asstr()[:].tolist() == ["x"]
+        assert f["imu/acc"][:].tolist() == [1, 0, 3, 3] and f["imu_valid"][:].tolist() == [
+            True,
+            False,
+            True,
+            True,
+        ]
+        assert f["imu/n_valid"][:].tolist()[::2] == [False, True]  # in a missing row it may be either
+        assert f["state/codes"][:].tolist() == [0, -1, 1, 1] and f["state/codes"].dtype == np.int32
+        assert f["state/categories"].asstr()[:].tolist() == ["on", "off"]
+        assert f["tags/values/key"].asstr()[:].tolist() == ["k"] and f["tags/values/value"][:].tolist() == [1]
+    with Store(tmp_path / "store") as store:
+        found, schema = store.read("run", "scope")
+        assert schema.equals(batch.schema, check_metadata=True)
+        assert rows_of(found) == rows_of([batch, batch.slice(2)])
+
+
+def test_tensors_are_cells_of_their_shape(tmp_path):
+    values = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    plain = pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+    kind = pa.fixed_shape_tensor(pa.float32(), [3, 4], dim_names=["y", "x"], permutation=[1, 0])
+    named = pa.ExtensionArray.from_storage(kind, plain.storage)
+    batch = pa.RecordBatch.from_arrays([plain, named], ["plain", "named"])
+    record(tmp_path / "store", [batch])
+    with h5py.File(tmp_path / "store" / "run.h5") as file:
+        assert (file["scope/plain"][:] == values).all() and (file["scope/named"][:] == values).all()
+        assert "plain_items_valid" not in file["scope"]
+    with Store(tmp_path / "store") as store:
+        [found], schema = store.read("run", "scope")
+        assert schema == batch.schema and found.equals(batch)
+    holes = pa.ExtensionArray.from_storage(
+        plain.type, pa.FixedSizeListArray.from_arrays(pa.array([1, None] * 6, pa.float32()), 12)
+    )
+    with pytest.raises(EskerError, match=r'"plain", row 0 .* an item is missing'):
+        record(tmp_path / "other", [pa.RecordBatch.from_arrays([holes], ["plain"])])
+
+
+def test_dictionaries_are_unified_over_sessions_and_outgrow_their_indices(tmp_path):
+    def batch(first):
+        values = pa.array([f"category {first + i}" for i in range(100)])
+        return pa.RecordBatch.from_arrays(
+            [pa.DictionaryArray.from_arrays(pa.array(range(100), pa.int8()), values)], ["d"]
+        )
+
+    batches = [batch(0), batch(50), batch(200)]
+    for one in batches:
+        record(tmp_path / "store", [one], run_options={"append": True})
+    with h5py.File(tmp_path / "store" / "run.h5") as file:
+        assert len(file["scope/d/categories"]) == 250
+    with Store(tmp_path / "store") as store:
+        found, schema = store.read("run", "scope", batch_rows=70)
+        assert rows_of(found) == rows_of(batches)
+        assert schema.field("d").type == pa.dictionary(pa.int32(), pa.utf8())
+
+
+def test_dictionaries_of_decimals_and_bytes(tmp_path):
+    prices = pa.array([decimal.Decimal("1.50"), decimal.Decimal("-0.07"), None], pa.decimal128(5, 2))
+    marks = pa.array([b"ab", b"\0\0"], pa.binary(2))
+    batch = pa.RecordBatch.from_arrays(
+        [
+            pa.DictionaryArray.from_arrays(pa.array([1, 0, 2, None], pa.int8()), prices),
+            pa.DictionaryArray.from_arrays(pa.array([1, 0, 1, 1], pa.uint64()), marks),
+        ],
+        ["price", "mark"],
+    )
+    record(tmp_path / "store", [batch])
+    with Store(tmp_path / "store") as store:
+        found, schema = store.read("run", "scope")
+        assert schema == batch.schema and rows_of(found) == rows_of([batch])
+
+
+def test_columns_are_stored_as_options_and_metadata_say(tmp_path):
+    schema = pa.schema(
+        [
+            pa.field("t", pa.int64(), metadata={"units": "s", "codec": "none", "chunk_rows": "100"}),
+            pa.field("wave", pa.list_(pa.float32()), metadata={"units": "V"}),
+            pa.field("my temp", pa.float64(), metadata={"long_name": "inside"}),
+        ]
+    )
+    batch = pa.RecordBatch.from_pydict({"t": [1], "wave": [[1.0]], "my temp": [20.5]}, schema=schema)
+    record(
+        tmp_path / "store",
+        [batch],
+        codec=b"gzip:2",
+        chunk_rows=50,
+        columns=b"wave@lzf#300;wave/values#700 my%20temp@none",
+        units_json=b'{"my temp": "degC"}',
+        long_names_json=b'{"t": "since the start"}',
+    )
+    with h5py.File(tmp_path / "store" / "run.h5") as file:
+        f = file["scope"]
+        assert f["t"].compression is None and f["t"].chunks == (100,)
+        assert (
+            f["t"].attrs["units"].decode() == "s" and f["t"].attrs["long_name"].decode() == "since the start"
+        )
+        assert f["wave/offsets"].chunks == (300,) and f["wave/offsets"].compression == "lzf"
+        assert f["wave/values"].chunks == (700,) and f["wave/values"].attrs["units"].decode() == "V"
+        assert "units" not in f["wave/offsets"].attrs
+        assert f["my temp"].compression is None and f["my temp"].chunks == (50,)
+        assert f["my temp"].attrs["units"].decode() == "degC"
+        assert f["my temp"].attrs["long_name"].decode() == "inside"
+        assert f["t_valid"].compression == "gzip"
+
+
+# ---- what was not made from Arrow ----
+
+
+def test_groups_of_any_file_come_as_their_columns(tmp_path):
+    path = tmp_path / "plain.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("lab/scope")
+        group["x"] = np.arange(5, dtype=">i4")
+        group["on"] = np.array([True, False, True, True, False])
+        group["z"] = np.arange(5) + 1j * np.arange(5, 10)
+        group["small"] = np.arange(5).astype(np.complex64)
+        group["vector"] = np.arange(15, dtype=np.float32).reshape(5, 3)
+        group["image"] = np.arange(60, dtype=np.uint8).reshape(5, 3, 4)
+        group["tag"] = np.array([b"a", b"bc", b"", b"d", b"e"])
+        group["note"] = ["eins", "zwei", "", "漢", "5"]
+        group["x"].attrs["units"] = "mm"
+        group["odd:name"] = np.arange(5.0)
+        group["scalar"] = 3
+        file["lab/other/y"] = np.arange(7)
+        file["lab/uneven/a"] = np.arange(7)
+        file["lab/uneven/b"] = np.arange(8)
+    reader = ctypes.c_void_p()
+    call("esk_reader_open_file", str(path).encode(), ctypes.byref(reader))
+    try:
+        batches, schema = read_stream(reader, "lab/scope", batch_rows=2)
+        assert [batch.num_rows for batch in batches] == [2, 2, 1]
+        table = pa.Table.from_batches(batches)
+        assert table["x"].to_pylist() == [0, 1, 2, 3, 4]
+        assert schema.field("x").metadata == {b"units": b"mm"} and not schema.field("x").nullable
+        assert table["on"].to_pylist() == [True, False, True, True, False]
+        assert table["z"].to_pylist() == [[float(i), i + 5.0] for i in range(5)]
+        assert schema.field("z").metadata == {b"esker:dtype": b"c128"}
+        assert schema.field("small").type == pa.list_(pa.field("item", pa.float32(), False), 2)
+        assert table["vector"].to_pylist() == [[3.0 * i, 3 * i + 1, 3 * i + 2] for i in range(5)]
+        image = table["image"].combine_chunks()
+        assert isinstance(image, pa.FixedShapeTensorArray)
+        assert (image.to_numpy_ndarray() == np.arange(60).reshape(5, 3, 4)).all()
+        assert table["tag"].to_pylist() == ["a", "bc", "", "d", "e"]
+        assert table["note"].to_pylist() == ["eins", "zwei", "", "漢", "5"]
+        assert table["odd:name"].to_pylist() == [0, 1, 2, 3, 4]
+        assert "scalar" not in table.column_names
+        part, _ = read_stream(reader, "lab/other", 2, 5)
+        assert rows_of(part) == [{"y": 2}, {"y": 3}, {"y": 4}]
+        empty, _ = read_stream(reader, "lab/other", 7)
+        assert empty == []
+        with pytest.raises(EskerError, match=r"7 rows.*8"):
+            read_stream(reader, "lab/uneven")
+        with pytest.raises(EskerError, match="no stream"):
+            read_stream(reader, "lab/none")
+        with pytest.raises(EskerError, match="8 to"):
+            read_stream(reader, "lab/other", 8)
+    finally:
+        LIBRARY.esk_reader_close(reader)
+
+
+def test_the_streams_below_an_arrow_stream_are_streams_too(tmp_path):
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "w": pa.array(
+                [[{"a": 1, "b": [2.5]}], None],
+                pa.list_(pa.struct({"a": pa.int8(), "b": pa.list_(pa.float64())})),
+            )
+        }
+    )
+    record(tmp_path / "store", [batch])
+    with Store(tmp_path / "store") as store:
+        found, schema = store.read("run", "scope/w")
+        assert rows_of(found) == [
+            {"values": {"a": 1, "b": {"offsets": 0, "lengths": 1}, "b_valid": True}, "values_valid": True}
+        ]
+        assert sorted(schema.names) == ["values", "values_valid"]
+
+
+def test_a_reader_beside_a_run_that_grows_sees_whole_rows(tmp_path):
+    batch = pa.RecordBatch.from_pydict({"w": [[1, 2, 3], [4], []], "n": ["a", "b", "c"]})
+    with (
+        Store(tmp_path / "store") as store,
+        store.run("run", segment_bytes=30_000, commit_interval_ns=2_000_000) as run,
+        run.sink("scope", batch.schema) as sink,
+    ):
+        rows = 0
+        for i in range(120):
+            sink.append(batch)
+            rows += 3
+            if i % 20 == 19:
+                found, _ = store.read("run", "scope")
+                seen = rows_of(found)
+                assert len(seen) <= rows and seen == rows_of([batch]) * (len(seen) // 3)
+        run.commit()
+        found, _ = store.read("run", "scope")
+        assert rows_of(found) == rows_of([batch]) * 120
+    assert len(list((tmp_path / "store").glob("*.h5"))) >= 1
