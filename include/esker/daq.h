@@ -262,8 +262,9 @@ ESK_API esk_status esk_session_write(esk_session *session, const char *instrumen
 	const struct ArrowSchema *schema, const struct ArrowArray *array, uint64_t first_row,
 	uint64_t *ret_taken, esk_error *err);
 
-/* The same from bytes of Arrow's IPC format: a stream or a file with any number of batches. They are checked
- * first; `ret_rows` (may be NULL) is the number of rows taken. Errors besides: ESK_ECORRUPT. */
+/* The same from bytes of Arrow's IPC format: a stream or a file with any number of batches, each of which is
+ * checked before it is taken. *ret_rows (may be NULL) is the number of rows taken, also on failure. Errors
+ * besides: ESK_ECORRUPT. */
 ESK_API esk_status esk_session_write_ipc(esk_session *session, const char *instrument, const void *data,
 	size_t size, uint64_t *ret_rows, esk_error *err);
 

@@ -505,3 +505,44 @@ void esk_daq_gather_empty(esk_daq_gather *gather)
 {
 	empty(gather->root);
 }
+
+/* ---- sizes ---- */
+
+static uint64_t children_bytes(
+	const struct ArrowSchema *schema, const struct ArrowArray *array, uint64_t first, uint64_t rows)
+{
+	uint64_t sum = 0;
+	for (int64_t i = 0; i < schema->n_children; i++)
+		sum += esk_daq_array_bytes(schema->children[i], array->children[i], first, rows);
+	return sum;
+}
+
+uint64_t esk_daq_array_bytes(
+	const struct ArrowSchema *schema, const struct ArrowArray *array, uint64_t first, uint64_t rows)
+{
+	node n = {0};
+	uint64_t at = (uint64_t)array->offset + first;
+	uint64_t bits = (rows + 7) / 8;
+	if (rows == 0 || !take_format(&n, schema->format))
+		return 0;
+	uint64_t sum = array->n_buffers > 0 && array->buffers[0] != NULL ? bits : 0;
+	switch (n.kind) {
+	case NODE_NULL:
+		return 0;
+	case NODE_BITS:
+		return sum + bits;
+	case NODE_FIXED:
+		return sum + rows * n.width;
+	case NODE_STRUCT:
+		return sum + children_bytes(schema, array, at, rows);
+	case NODE_EACH:
+		return sum + children_bytes(schema, array, at * n.width, rows * n.width);
+	default:
+		break;
+	}
+	bool wide = n.kind == NODE_VAR64 || n.kind == NODE_LIST64;
+	uint64_t begin = offset_at(&n, array->buffers[1], at);
+	uint64_t inner = offset_at(&n, array->buffers[1], at + rows) - begin;
+	sum += (rows + 1) * (wide ? 8 : 4);
+	return sum + (schema->n_children > 0 ? children_bytes(schema, array, begin, inner) : inner);
+}

@@ -28,4 +28,9 @@ const struct ArrowArray *esk_daq_gather_batch(esk_daq_gather *gather);
 /* Forgets the rows and keeps the memory. */
 void esk_daq_gather_empty(esk_daq_gather *gather);
 
+/* Bytes of rows [first, first + rows) of an array in memory: values, offsets and bitmaps, about; 0 for what
+ * the schema does not know. For batches that passed esk_arrow_validate. */
+uint64_t esk_daq_array_bytes(
+	const struct ArrowSchema *schema, const struct ArrowArray *array, uint64_t first, uint64_t rows);
+
 #endif

@@ -1,0 +1,95 @@
+/* Stores and runs, as the writer and sessions open them. */
+#include "runs.h"
+#include "internal.h"
+#include "rings.h"
+
+#include <esker/query.h>
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+int64_t esk_daq_now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void esk_daq_format_time(int64_t time_ns, char text[ESK_DAQ_TIME_BYTES])
+{
+	time_t seconds = (time_t)(time_ns / 1000000000);
+	struct tm parts;
+	char whole[24] = "";
+	if (gmtime_r(&seconds, &parts) != NULL)
+		strftime(whole, sizeof whole, "%Y-%m-%dT%H:%M:%S", &parts);
+	snprintf(text, ESK_DAQ_TIME_BYTES, "%s.%06dZ", whole, (int)(time_ns % 1000000000 / 1000));
+}
+
+/* Makes the directories above `directory`. */
+static esk_status make_parents(const char *directory, esk_error *err)
+{
+	char path[ESK_DAQ_PATH_BYTES];
+	if (snprintf(path, sizeof path, "%s", directory) >= (int)sizeof path)
+		return esk_daq_fail(err, ESK_EINVAL, "the path of a store is too long");
+	for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (mkdir(path, 0777) != 0 && errno != EEXIST)
+			return esk_daq_fail_errno(err, errno, "cannot make the directory %s", path);
+		*slash = '/';
+	}
+	return ESK_OK;
+}
+
+esk_status esk_daq_open_store(
+	const char *directory, const esk_store_options *options, esk_store **ret_store, esk_error *err)
+{
+	esk_status status = esk_store_open(directory, options, ret_store, err);
+	if (status != ESK_ENOTFOUND)
+		return status;
+	status = make_parents(directory, err);
+	if (status == ESK_OK)
+		status = esk_store_create(directory, err);
+	if (status != ESK_OK && status != ESK_EEXIST) /* somebody else may have made it meanwhile */
+		return status;
+	return esk_store_open(directory, options, ret_store, err);
+}
+
+esk_status esk_daq_find_run(
+	esk_store *store, const char *run, bool *ret_found, int64_t *ret_created_ns, esk_error *err)
+{
+	esk_query *query;
+	bool found = false;
+	esk_value name = {.kind = ESK_TEXT, .data = run, .size = strlen(run)};
+	esk_status status = esk_query_open(store, "SELECT created_ns FROM runs WHERE name = ?", &query, err);
+	if (status != ESK_OK)
+		return status;
+	status = esk_query_bind(query, 1, &name, err);
+	if (status == ESK_OK)
+		status = esk_query_step(query, &found, err);
+	if (status == ESK_OK && found && ret_created_ns != NULL)
+		*ret_created_ns = esk_query_value(query, 0).integer;
+	if (status == ESK_OK)
+		*ret_found = found;
+	esk_query_close(query);
+	return status;
+}
+
+esk_status esk_daq_root_attributes(
+	const char *application, int64_t created_ns, char **ret_json, esk_error *err)
+{
+	json_t *object = json_pack("{s:I, s:s}", "created_timestamp_ns", (json_int_t)created_ns,
+		"application", application != NULL ? application : "Esker");
+	if (object == NULL)
+		return esk_daq_fail(err, ESK_EINVAL, "the application's name is not UTF-8");
+	char *text = json_dumps(object, JSON_COMPACT);
+	json_decref(object);
+	if (text == NULL)
+		return esk_daq_fail_memory(err, 256, "attributes of a run");
+	*ret_json = text;
+	return ESK_OK;
+}

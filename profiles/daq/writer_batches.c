@@ -1,0 +1,155 @@
+/* The batches layout: each flush of an instrument is an item <instrument>/batch_000001 whose attributes
+ * account for it. */
+#include "internal.h"
+#include "runs.h"
+#include "writer.h"
+
+#include <esker/query.h>
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void format_id(uint64_t ring_id, char text[20])
+{
+	snprintf(text, 20, "0x%016" PRIx64, ring_id);
+}
+
+/* The attributes of an item, to be freed; NULL: no memory. */
+static char *make_attributes(const esk_daq_writer *writer, const esk_daq_lane *lane,
+	const esk_daq_entry *entry, uint64_t first_sequence, uint64_t lost)
+{
+	char created[ESK_DAQ_TIME_BYTES], ring_id[20];
+	esk_daq_format_time(entry->time_ns, created);
+	format_id(entry->ring_id, ring_id);
+	json_t *object = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s}",
+		"row_count", (json_int_t)entry->rows, "ring_position", (json_int_t)entry->position,
+		"first_sequence", (json_int_t)first_sequence, "last_sequence", (json_int_t)entry->sequence,
+		"records", (json_int_t)entry->records, "lost_records", (json_int_t)lost, "timestamp_ns",
+		(json_int_t)entry->time_ns, "declaration", (json_int_t)entry->declaration, "piece",
+		(json_int_t)entry->piece, "flush_position", (json_int_t)entry->flush_position, "created_at",
+		created, "ring_id", ring_id, "schema", lane->schema_json);
+	char *text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+	json_decref(object);
+	return text;
+}
+
+esk_status esk_daq_batches_put(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,
+	const esk_daq_entry *entry, uint64_t first_sequence, esk_error *err)
+{
+	char path[2 * ESK_MAX_NAME], join[2 * ESK_MAX_NAME];
+	esk_daq_bite *bite = &writer->bite;
+	uint64_t lost = bite->expected == 0 ? bite->lost_records - bite->told_lost : 0;
+	char *attributes = make_attributes(writer, lane, entry, first_sequence, lost);
+	if (attributes == NULL)
+		return esk_daq_fail_memory(err, 1024, "attributes of a batch");
+	snprintf(path, sizeof path, "%s/batch_%06" PRIu64, lane->instrument, lane->batches + 1);
+	snprintf(join, sizeof join, "%s/all", lane->instrument);
+	esk_status status = esk_daq_fail(err, ESK_EUNSUPPORTED, "%s: items are not offered yet", path);
+	free(attributes);
+	if (status != ESK_OK)
+		return status;
+	lane->batches++;
+	bite->told_lost += lost;
+	return ESK_OK;
+}
+
+/* ---- what earlier sessions put ---- */
+
+static esk_status bind_text(esk_query *query, int index, const char *text, esk_error *err)
+{
+	esk_value value = {.kind = ESK_TEXT, .data = text, .size = strlen(text)};
+	return esk_query_bind(query, index, &value, err);
+}
+
+esk_status esk_daq_batches_last(
+	esk_daq_writer *writer, const char *instrument, uint64_t *ret_number, esk_error *err)
+{
+	static const char sql[] =
+		"SELECT ifnull(max(CAST(substr(path, length(?2) + 1) AS INTEGER)), 0) FROM items "
+		"WHERE run_id = (SELECT id FROM runs WHERE name = ?1) AND substr(path, 1, length(?2)) = ?2";
+	char prefix[2 * ESK_MAX_NAME];
+	esk_query *query;
+	bool found = false;
+	snprintf(prefix, sizeof prefix, "%s/batch_", instrument);
+	esk_status status = esk_query_open(writer->store, sql, &query, err);
+	if (status != ESK_OK)
+		return status;
+	status = bind_text(query, 1, esk_run_name(writer->run), err);
+	if (status == ESK_OK)
+		status = bind_text(query, 2, prefix, err);
+	if (status == ESK_OK)
+		status = esk_query_step(query, &found, err);
+	if (status == ESK_OK && found)
+		*ret_number = (uint64_t)esk_query_value(query, 0).integer;
+	esk_query_close(query);
+	return status;
+}
+
+esk_status esk_daq_batches_count(esk_daq_writer *writer, uint64_t *ret_count, esk_error *err)
+{
+	esk_query *query;
+	bool found = false;
+	esk_status status = esk_query_open(writer->store,
+		"SELECT count(*) FROM items WHERE run_id = (SELECT id FROM runs WHERE name = ?)", &query,
+		err);
+	if (status != ESK_OK)
+		return status;
+	status = bind_text(query, 1, esk_run_name(writer->run), err);
+	if (status == ESK_OK)
+		status = esk_query_step(query, &found, err);
+	if (status == ESK_OK && found)
+		*ret_count = (uint64_t)esk_query_value(query, 0).integer;
+	esk_query_close(query);
+	return status;
+}
+
+static uint64_t integer_at(const esk_query *query, int column)
+{
+	return (uint64_t)esk_query_value(query, column).integer;
+}
+
+/* Entries of this ring, those of the last bite first, and of each lane the newest first. */
+static esk_status recall(esk_daq_writer *writer, esk_query *query, esk_error *err)
+{
+	char ring_id[20];
+	bool found = false, more = true;
+	format_id(writer->account.ring_id, ring_id);
+	esk_status status = bind_text(query, 1, esk_run_name(writer->run), err);
+	if (status == ESK_OK)
+		status = bind_text(query, 2, ring_id, err);
+	while (status == ESK_OK && more) {
+		status = esk_query_step(query, &found, err);
+		if (status != ESK_OK || !found)
+			break;
+		esk_daq_entry entry = {.ring_id = writer->account.ring_id,
+			.flush_position = integer_at(query, 0),
+			.position = integer_at(query, 1),
+			.piece = integer_at(query, 2),
+			.records = integer_at(query, 3),
+			.declaration = (uint32_t)integer_at(query, 4)};
+		status = esk_daq_account_past(&writer->account, &entry, &more, err);
+	}
+	return status;
+}
+
+esk_status esk_daq_batches_recall(esk_daq_writer *writer, esk_error *err)
+{
+	static const char sql[] =
+		"SELECT json_extract(attributes, '$.flush_position'), json_extract(attributes, "
+		"'$.ring_position'), "
+		"json_extract(attributes, '$.piece'), json_extract(attributes, '$.records'), "
+		"json_extract(attributes, '$.declaration') FROM items "
+		"WHERE run_id = (SELECT id FROM runs WHERE name = ?1) AND json_extract(attributes, "
+		"'$.ring_id') = ?2 "
+		"ORDER BY 1 DESC, 2 DESC";
+	esk_query *query;
+	esk_status status = esk_query_open(writer->store, sql, &query, err);
+	if (status != ESK_OK)
+		return status;
+	status = recall(writer, query, err);
+	esk_query_close(query);
+	return status;
+}

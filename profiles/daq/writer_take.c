@@ -1,0 +1,260 @@
+/* Bites: from the ring to the lanes, what was lost or bad, and the release (writer.h, W1, W3, W4). */
+#include "internal.h"
+#include "runs.h"
+#include "writer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define BITE_RECORDS (1u << 20) /* a bite is done when it has read as many, */
+#define BITE_PART 8u            /* or this part of the ring: so much is given back at once */
+#define SCRATCH_BYTES (64u << 10)
+
+static esk_status begin(esk_daq_writer *writer, esk_error *err)
+{
+	esk_consumer_stats place = {.struct_size = sizeof place};
+	esk_status status = esk_consumer_get_stats(writer->consumer, &place, err);
+	if (status == ESK_OK)
+		writer->bite = (esk_daq_bite){.flush_position = place.released_position,
+			.end = place.released_position,
+			.expected = writer->account.unreleased};
+	return status;
+}
+
+/* Whether it may end here: not before all that was done before is behind it, since only then it is known what
+ * was lost. */
+static bool is_full(const esk_daq_writer *writer)
+{
+	const esk_daq_bite *bite = &writer->bite;
+	bool large = bite->records >= BITE_RECORDS ||
+		     bite->end - bite->flush_position > esk_ring_capacity(writer->ring) / BITE_PART;
+	return large && (bite->expected == 0 || bite->end >= writer->account.done_before);
+}
+
+static void note_loss(esk_daq_bite *bite, const esk_ring_record *record)
+{
+	if (record->lost_before_records == 0)
+		return;
+	if (bite->lost_records == 0)
+		bite->first_lost = record->sequence - record->lost_before_records;
+	bite->last_lost = record->sequence - 1;
+	bite->lost_records += record->lost_before_records;
+	bite->lost_bytes += record->lost_before_bytes;
+}
+
+/* A copy of the payload, since whoever has the ring may write there while it is looked at. */
+static esk_status copy_payload(esk_daq_writer *writer, const esk_ring_record *record, esk_error *err)
+{
+	if (record->size_bytes > writer->scratch_bytes) {
+		size_t bytes = record->size_bytes > SCRATCH_BYTES ? record->size_bytes : SCRATCH_BYTES;
+		free(writer->scratch);
+		writer->scratch_bytes = 0;
+		writer->scratch = aligned_alloc(64, (bytes + 63) / 64 * 64);
+		if (writer->scratch == NULL)
+			return esk_daq_fail_memory(err, bytes, "a record of a ring");
+		writer->scratch_bytes = bytes;
+	}
+	if (record->size_bytes > 0)
+		esk_ring_copy(writer->scratch, record->payload, record->size_bytes);
+	return ESK_OK;
+}
+
+static void past(esk_daq_bite *bite, const esk_ring_record *record)
+{
+	note_loss(bite, record);
+	bite->records++;
+	bite->end = record->next_position;
+	bite->last_sequence = record->sequence;
+	bite->last_position = record->position;
+}
+
+static esk_status take_record(esk_daq_writer *writer, const esk_ring_record *record, esk_error *err)
+{
+	esk_daq_bite *bite = &writer->bite;
+	esk_daq_lane *lane = NULL;
+	uint64_t piece;
+	uint32_t declaration = record->kind == ESK_DAQ_BYTES ? 0 : record->stream;
+	bool known = record->kind == ESK_DAQ_BYTES || (record->kind == ESK_DAQ_BATCH && declaration > 0);
+	if (esk_daq_account_done(&writer->account, declaration, record->position, &piece)) {
+		bite->skipped++;
+		past(bite, record);
+		return ESK_OK;
+	}
+	esk_status status = copy_payload(writer, record, err);
+	if (status != ESK_OK)
+		return status;
+	if (!esk_consumer_still_valid(writer->consumer, record)) /* the loss is told with the next record */
+		return ESK_OK;
+	status = known ? esk_daq_lane_find(writer, declaration, &lane, err) : ESK_OK;
+	if (status != ESK_OK)
+		return status;
+	past(bite, record);
+	bite->bytes += record->size_bytes;
+	if (lane == NULL) {
+		esk_error why;
+		esk_daq_fail(&why, ESK_ECORRUPT, "kind %u, declaration %u: there is no such", record->kind,
+			record->stream);
+		esk_daq_bad_record(writer, NULL, record->sequence, &why);
+		return ESK_OK;
+	}
+	return esk_daq_lane_take(writer, lane, record, piece, err);
+}
+
+/* Behind what is damaged; the consumer has moved on. */
+static esk_status step_over(esk_daq_writer *writer, const esk_error *why)
+{
+	esk_daq_bite *bite = &writer->bite;
+	esk_error err;
+	esk_consumer_stats place = {.struct_size = sizeof place};
+	esk_status status = esk_consumer_get_stats(writer->consumer, &place, &err);
+	if (status != ESK_OK || place.position == 0)
+		return status;
+	bite->records++;
+	bite->end = place.position;
+	bite->last_position = place.position - 1;
+	esk_daq_bad_record(writer, NULL, ++bite->last_sequence, why);
+	return ESK_OK;
+}
+
+/* Reads until the ring has no more before `stop`, or the bite is full. */
+static esk_status read_records(esk_daq_writer *writer, uint64_t stop, bool *ret_more, esk_error *err)
+{
+	for (;;) {
+		esk_ring_record record;
+		bool found;
+		esk_error why = {0};
+		*ret_more = is_full(writer);
+		if (*ret_more || (writer->bite.end >= stop && writer->bite.records > 0))
+			return ESK_OK;
+		esk_status status = esk_consumer_read(writer->consumer, &record, &found, &why);
+		bool damaged = status == ESK_ECORRUPT;
+		if (damaged)
+			status = step_over(writer, &why);
+		else if (status == ESK_OK && found)
+			status = take_record(writer, &record, &why);
+		if (status != ESK_OK)
+			return esk_daq_fail(err, status, "%s", why.message);
+		if (status == ESK_OK && !found && !damaged)
+			return ESK_OK;
+	}
+}
+
+static esk_status flush_lanes(esk_daq_writer *writer, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	for (uint32_t i = 0; i < writer->lane_count && status == ESK_OK; i++)
+		if (writer->lanes[i] != NULL)
+			status = esk_daq_lane_flush(writer, writer->lanes[i], err);
+	return status;
+}
+
+/* Of what the ring says was overwritten, that which no entry accounts for. */
+static uint64_t lost_records(const esk_daq_bite *bite)
+{
+	uint64_t accounted = bite->expected > bite->skipped ? bite->expected - bite->skipped : 0;
+	return bite->lost_records > accounted ? bite->lost_records - accounted : 0;
+}
+
+/* The stream in which a loss is marked: that of the instrument where the ring has but one. */
+static esk_stream *marked_stream(const esk_daq_writer *writer)
+{
+	const esk_daq_lane *only = NULL;
+	uint32_t lanes = 0;
+	for (uint32_t i = 0; i < writer->lane_count; i++)
+		if (writer->lanes[i] != NULL && writer->lanes[i]->sink != NULL) {
+			only = writer->lanes[i];
+			lanes++;
+		}
+	return lanes == 1 ? esk_arrow_sink_stream(only->sink) : writer->ring_stream;
+}
+
+static esk_status mark_loss(esk_daq_writer *writer, const esk_daq_entry *entry, esk_error *err)
+{
+	const esk_daq_bite *bite = &writer->bite;
+	uint64_t last = bite->lost_records > 0 ? bite->last_lost : bite->last_sequence;
+	uint64_t records = entry->lost_records + entry->bad_records;
+	uint64_t first = last >= records ? last - records + 1 : 1;
+	if (bite->lost_records > 0)
+		first = bite->first_lost;
+	return esk_stream_note_loss(marked_stream(writer), records, entry->lost_bytes, first, last, err);
+}
+
+/* W4: a row for all lanes, where something was lost or bad. */
+static esk_status account_losses(esk_daq_writer *writer, esk_error *err)
+{
+	const esk_daq_bite *bite = &writer->bite;
+	esk_daq_entry entry = {.ring_id = esk_ring_stream_id(writer->ring),
+		.declaration = ESK_DAQ_EVERY_LANE,
+		.sequence = bite->last_sequence,
+		.position = bite->last_position,
+		.bad_records = bite->bad_records,
+		.lost_records = lost_records(bite),
+		.flush_position = bite->flush_position,
+		.time_ns = esk_daq_now_ns()};
+	if (entry.lost_records + entry.bad_records == 0)
+		return ESK_OK;
+	entry.lost_bytes = (uint64_t)((double)bite->lost_bytes * (double)entry.lost_records /
+				      (double)(bite->lost_records > 0 ? bite->lost_records : 1));
+	const void *cells[ESK_DAQ_RING_COLUMNS];
+	esk_daq_entry_cells(&entry, cells);
+	esk_status status = mark_loss(writer, &entry, err);
+	if (status == ESK_OK)
+		status = esk_stream_append(writer->ring_stream, cells, NULL, err);
+	if (status != ESK_OK)
+		return status;
+	pthread_mutex_lock(&writer->lock);
+	writer->stats.bad_records += entry.bad_records;
+	writer->stats.lost_records += entry.lost_records;
+	writer->stats.lost_bytes += entry.lost_bytes;
+	pthread_mutex_unlock(&writer->lock);
+	if (entry.lost_records > 0)
+		esk_daq_writer_log(writer, ESK_LOG_WARNING,
+			"ring %s: %llu records (%llu bytes) were overwritten before they were taken",
+			esk_ring_path(writer->ring), (unsigned long long)entry.lost_records,
+			(unsigned long long)entry.lost_bytes);
+	esk_daq_account_add(&writer->account, &entry);
+	return ESK_OK;
+}
+
+/* W1: what the run has acknowledged is given back. */
+static void release(esk_daq_writer *writer)
+{
+	esk_consumer_release(writer->consumer, writer->bite.end);
+	esk_daq_account_released(&writer->account);
+	pthread_mutex_lock(&writer->lock);
+	writer->stats.bytes += writer->bite.bytes;
+	pthread_mutex_unlock(&writer->lock);
+	atomic_store(&writer->taken_position, writer->bite.end);
+}
+
+/* The bite is read again from its beginning; what of it the run has is skipped then. */
+static void give_back(esk_daq_writer *writer)
+{
+	for (uint32_t i = 0; i < writer->lane_count; i++)
+		if (writer->lanes[i] != NULL)
+			esk_daq_lane_forget(writer->lanes[i]);
+	esk_consumer_rewind(writer->consumer);
+}
+
+esk_status esk_daq_take(esk_daq_writer *writer, uint64_t stop, bool *ret_any, esk_error *err)
+{
+	bool more = true;
+	*ret_any = false;
+	while (more) {
+		esk_status status = begin(writer, err);
+		if (status == ESK_OK)
+			status = read_records(writer, stop, &more, err);
+		if (status == ESK_OK)
+			status = flush_lanes(writer, err);
+		if (status == ESK_OK)
+			status = account_losses(writer, err);
+		if (status != ESK_OK) {
+			give_back(writer);
+			return status;
+		}
+		*ret_any |= writer->bite.records > 0;
+		if (writer->bite.end > writer->bite.flush_position)
+			release(writer);
+	}
+	return ESK_OK;
+}
