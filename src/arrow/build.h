@@ -24,7 +24,7 @@ esk_status esk_build_type_of(const struct ArrowSchema *schema, const char *path,
 /* A schema's root: a struct, whose children are the columns. Errors: ESK_EINVAL. */
 esk_status esk_build_check_root(const struct ArrowSchema *schema, esk_error *err);
 
-/* "a.b" from "a" and "b" ("b" from NULL), malloc'ed; NULL where memory runs out. */
+/* "a.b" from "a" and "b" ("b" from NULL and ""), malloc'ed; NULL where memory runs out. */
 char *esk_build_path(const char *parent, const char *name);
 
 /* ---- metadata of the C data interface: i32 pairs, then each i32 size + key, i32 size + value ---- */

@@ -75,7 +75,7 @@ esk_status esk_build_check_root(const struct ArrowSchema *schema, esk_error *err
 
 char *esk_build_path(const char *parent, const char *name)
 {
-	size_t front = parent != NULL ? strlen(parent) + 1 : 0;
+	size_t front = parent != NULL && parent[0] != '\0' ? strlen(parent) + 1 : 0;
 	size_t bytes = name != NULL ? strlen(name) : 0;
 	char *path = malloc(front + bytes + 1);
 	if (path == NULL)
