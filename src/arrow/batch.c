@@ -1,5 +1,6 @@
 /* Record batches: from a message to arrays. See decoder.h. */
 #include "arrow/decoder.h"
+#include "arrow/kernels.h"
 #include <string.h>
 
 /* What empty buffers point to, and offsets of arrays without rows: never NULL, for readers that look. */
@@ -281,6 +282,17 @@ static esk_status fill_buffers(filling *f, const esk_arrow_path *path, const esk
 	return ESK_OK;
 }
 
+/* Some writers (the one in JavaScript) leave it open how many values are missing, and say -1. A bitmap that
+ * is too short is left to be refused. */
+static void count_nulls(const esk_arrow_node *node, struct ArrowArray *array, uint64_t bitmap_bytes)
+{
+	uint64_t rows = (uint64_t)array->length;
+	if (!node->type.validity || array->buffers[0] == NULL)
+		array->null_count = 0;
+	else if (bitmap_bytes >= rows / 8 + (rows % 8 != 0))
+		array->null_count = (int64_t)(rows - esk_arrow_count_bits(array->buffers[0], 0, rows));
+}
+
 static esk_status fill_node(
 	filling *f, const esk_arrow_path *up, const esk_arrow_node *node, struct ArrowArray *array)
 {
@@ -293,10 +305,12 @@ static esk_status fill_node(
 	esk_arrow_array_own(array, f->block);
 	array->length = esk_load_i64(entry);
 	array->null_count = esk_load_i64(entry + 8);
-	if (array->length < 0 || array->null_count < 0)
+	if (array->length < 0 || array->null_count < -1)
 		return wrong(f, &path, "it has %lld rows and %lld nulls", (long long)array->length,
 			(long long)array->null_count);
 	esk_status status = fill_buffers(f, &path, node, array, sizes);
+	if (status == ESK_OK && array->null_count < 0)
+		count_nulls(node, array, sizes[0]);
 	for (uint32_t i = 0; i < node->child_count && status == ESK_OK; i++)
 		status = fill_node(f, &path, &node->children[i], array->children[i]);
 	if (status == ESK_OK && node->slot != ESK_ARROW_NO_SLOT)

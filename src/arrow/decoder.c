@@ -49,6 +49,19 @@ const struct ArrowSchema *esk_arrow_decoder_schema(const esk_arrow_decoder *deco
 	return decoder->has_schema ? &decoder->plan.schema : NULL;
 }
 
+esk_status esk_arrow_decoder_plan(esk_arrow_decoder *decoder, esk_arrow_plan *plan, esk_error *err)
+{
+	struct ArrowArray *dictionaries = calloc(plan->slot_count + 1, sizeof(*dictionaries));
+	if (dictionaries == NULL) {
+		esk_arrow_plan_free(plan);
+		return esk_fail_memory(err, plan->slot_count, "the dictionaries of an Arrow stream");
+	}
+	decoder->plan = *plan;
+	decoder->dictionaries = dictionaries;
+	decoder->has_schema = true;
+	return ESK_OK;
+}
+
 static esk_status take_schema(esk_arrow_decoder *decoder, const esk_arrow_subject *subject,
 	esk_arrow_message *message, esk_error *err)
 {
@@ -61,25 +74,23 @@ static esk_status take_schema(esk_arrow_decoder *decoder, const esk_arrow_subjec
 			"it is another schema than the first, which holds for the whole stream");
 	}
 	esk_error reason = {0};
+	esk_arrow_plan plan;
 	uint8_t *copy = malloc(message->metadata_bytes);
 	if (copy == NULL)
 		return esk_fail_memory(err, message->metadata_bytes, "an Arrow schema");
-	esk_status status =
-		esk_arrow_plan_decode(&message->metadata, &message->header, &decoder->plan, &reason);
+	esk_status status = esk_arrow_plan_decode(&message->metadata, &message->header, &plan, &reason);
 	if (status != ESK_OK) {
 		free(copy);
 		return esk_arrow_wrong(subject, NULL, status, err, "%s", reason.message);
 	}
-	decoder->dictionaries = calloc(decoder->plan.slot_count + 1, sizeof(*decoder->dictionaries));
-	if (decoder->dictionaries == NULL) {
+	status = esk_arrow_decoder_plan(decoder, &plan, err);
+	if (status != ESK_OK) {
 		free(copy);
-		esk_arrow_plan_free(&decoder->plan);
-		return esk_fail_memory(err, decoder->plan.slot_count, "the dictionaries of an Arrow stream");
+		return status;
 	}
 	memcpy(copy, message->metadata.data, message->metadata_bytes);
 	decoder->schema_metadata = copy;
 	decoder->schema_metadata_bytes = message->metadata_bytes;
-	decoder->has_schema = true;
 	return ESK_OK;
 }
 

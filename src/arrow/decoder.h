@@ -56,6 +56,10 @@ esk_status esk_arrow_join(esk_arrow_decoder *decoder, const esk_arrow_subject *s
 	const esk_arrow_node *node, const struct ArrowArray *one, const struct ArrowArray *other,
 	struct ArrowArray *ret_array, esk_error *err);
 
+/* Gives a decoder without a schema its plan, which belongs to it from then on; where it fails the plan is
+ * freed. */
+esk_status esk_arrow_decoder_plan(esk_arrow_decoder *decoder, esk_arrow_plan *plan, esk_error *err);
+
 /* Takes a message as esk_arrow_decoder_feed does; with a source, dictionaries stay where they are as well.
  * *ret_kind may be NULL. */
 esk_status esk_arrow_decoder_take(esk_arrow_decoder *decoder, const void *data, uint64_t size,

@@ -78,27 +78,50 @@ static esk_status check_blocks(const reading *r, const esk_arrow_blocks *blocks,
 	return status;
 }
 
-/* The schema message at the start of the file, which the footer's must repeat. */
-static esk_status take_schema(const reading *r, esk_flatbuffer *footer, const esk_flatbuffer_table *table)
+/* Whether the file begins with a schema message. The format demands it; files from JavaScript have their
+ * schema in the footer alone. */
+static esk_status begins_with_schema(const reading *r, bool *ret_begins)
 {
-	esk_arrow_plan plan;
+	esk_arrow_subject subject = {.code = ESK_ECORRUPT, .at_byte = START_BYTES};
+	esk_arrow_message message;
+	esk_status status = esk_arrow_message_read(
+		&subject, r->data + START_BYTES, r->end - START_BYTES, &message, r->err);
+	if (status == ESK_OK)
+		*ret_begins = message.kind == ESK_ARROW_SCHEMA;
+	return status;
+}
+
+/* The schema message at the start of the file must be as the footer's schema, `plan`. */
+static esk_status compare_schema(const reading *r, const esk_arrow_plan *plan)
+{
 	esk_arrow_message_kind kind;
 	struct ArrowArray none;
 	uint64_t used;
 	esk_status status = esk_arrow_decoder_take(
 		r->decoder, r->data + START_BYTES, r->end - START_BYTES, NULL, &used, &kind, &none, r->err);
-	if (status == ESK_OK && kind != ESK_ARROW_SCHEMA)
-		status = esk_fail(r->err, ESK_ECORRUPT, "an Arrow file does not begin with its schema");
+	if (status != ESK_OK)
+		return status;
+	return esk_arrow_schema_same(&plan->schema, esk_arrow_decoder_schema(r->decoder))
+		       ? ESK_OK
+		       : esk_fail(r->err, ESK_ECORRUPT,
+				 "the footer of an Arrow file has another schema than the file begins with");
+}
+
+static esk_status take_schema(const reading *r, esk_flatbuffer *footer, const esk_flatbuffer_table *table)
+{
+	esk_arrow_plan plan;
+	bool begins;
+	esk_status status = begins_with_schema(r, &begins);
 	if (status != ESK_OK)
 		return status;
 	status = esk_arrow_plan_decode(footer, table, &plan, r->err);
 	if (status != ESK_OK)
 		return esk_fail_in(r->err, status, "the footer of an Arrow file");
-	bool same = esk_arrow_schema_same(&plan.schema, esk_arrow_decoder_schema(r->decoder));
+	if (!begins)
+		return esk_arrow_decoder_plan(r->decoder, &plan, r->err);
+	status = compare_schema(r, &plan);
 	esk_arrow_plan_free(&plan);
-	return same ? ESK_OK
-		    : esk_fail(r->err, ESK_ECORRUPT,
-			      "the footer of an Arrow file has another schema than the file begins with");
+	return status;
 }
 
 static esk_status take_dictionaries(const reading *r, const esk_arrow_blocks *blocks)

@@ -9,7 +9,7 @@ bool esk_arrow_kernels_narrow;
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define WIDE __attribute__((target("avx2,popcnt,bmi")))
-#define HAVE_WIDE                                                                                            \
+#define HAVE_WIDE \
 	(!esk_arrow_kernels_narrow && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"))
 #else
 #define WIDE
