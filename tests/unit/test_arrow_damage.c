@@ -1,6 +1,6 @@
 /* Arrow streams and files that another implementation wrote, damaged in every place: each gives an error that
- * says why, or arrays that can be walked. tests/golden/arrow has them; tests/fuzz/make_arrow_ipc_corpus.py made
- * them. */
+ * says why, or arrays that can be walked. tests/golden/arrow has them; tests/fuzz/make_arrow_ipc_corpus.py
+ * made them. */
 #include "support/arrow_walk.h"
 #include "support/unit.h"
 #include <dirent.h>
