@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bench"))
 
 import data  # noqa: E402
+from arrow_rows import ArrowRows  # noqa: E402
 from replay_rows import ReplayRows  # noqa: E402
 
 
@@ -313,7 +314,7 @@ def show(row: dict) -> None:
         print(f"{'':<14} {value:>14,.1f} {row['unit']:<8} limit: {key}")
     extra = {
         k: row[k]
-        for k in ("of_limit", "file_bytes_per_step", "cost_percent", "difference_percent", "p99_us")
+        for k in ("of_limit", "file_bytes_per_step", "cost_percent", "difference_percent", "p99_us", "cpu_us")
         if k in row
     }
     if extra:
@@ -338,6 +339,7 @@ def main() -> int:
         "commit": bench.commit,
         "memory": bench.memory,
         **ReplayRows(bench).all(),
+        **ArrowRows(bench).all(),
     }
     unknown = [name for name in arguments.names if name not in table]
     if unknown:

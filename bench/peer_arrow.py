@@ -53,7 +53,7 @@ def write(kind: str, compression: str, path: Path) -> None:
 def read(path: Path, seconds: float, validate: bool) -> None:
     data = pa.py_buffer(path.read_bytes())
     times = []
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     while not times or time.perf_counter() - started < seconds:
         begun = time.perf_counter()
         for batch in ipc.open_stream(data):
@@ -64,6 +64,7 @@ def read(path: Path, seconds: float, validate: bool) -> None:
         json.dumps(
             {
                 "seconds": statistics.median(times) / BATCHES,
+                "cpu_seconds": (time.process_time() - cpu) / len(times) / BATCHES,
                 "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             }
         )
@@ -72,5 +73,6 @@ def read(path: Path, seconds: float, validate: bool) -> None:
 
 if sys.argv[1] == "write":
     write(sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    print("{}")
 else:
     read(Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4:] == ["validate"])
