@@ -11,6 +11,8 @@
  * - A file is mapped. Who truncates it while it is being read raises SIGBUS, as with every mapping.
  * - Only little-endian streams on little-endian machines: others are refused.
  * - Views (string view, binary view, list view) are refused with ESK_EUNSUPPORTED.
+ * - A compressed body of 256 KiB or more is decompressed by up to four threads. They belong to the decoder or
+ *   stream, and sleep between batches.
  *
  * A decoder or stream is for one thread at a time. The arrays they give may be released by any thread. */
 #ifndef ESKER_ARROW_H
@@ -150,9 +152,9 @@ ESK_API esk_status esk_arrow_message_bytes(
 
 /* Walks an array of the C data interface against its schema and checks all that can be checked without
  * knowing how large its buffers are: that formats are known, children and dictionaries are there, no buffer
- * lacks, null counts agree with bitmaps, offsets rise and end within the child, run ends rise, type ids are
- * the union's, dictionary indices point into the dictionary, texts are UTF-8. For arrays from callers, which
- * must have memory behind every pointer as the interface demands.
+ * lacks or is off the alignment of its values, null counts agree with bitmaps, offsets rise and end within
+ * the child, run ends rise, type ids are the union's, dictionary indices point into the dictionary, texts are
+ * UTF-8. For arrays from callers, which must have memory behind every pointer as the interface demands.
  *
  * Errors: ESK_EINVAL (what is wrong, and in which column), ESK_EUNSUPPORTED (a format that is not known, or a
  * view). Any thread. */

@@ -7,7 +7,7 @@
 
 static const char magic[8] = "ARROW1"; /* two bytes of padding behind it, where the file begins */
 #define MAGIC_BYTES 6
-#define START_BYTES 8
+#define START_BYTES ESK_ARROW_HEAD_BYTES
 #define TAIL_BYTES (4 + MAGIC_BYTES)
 #define ENTRY_BYTES 24 /* offset i64, bytes of prefix and metadata i32, padding, bytes of the body i64 */
 

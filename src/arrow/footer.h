@@ -18,6 +18,8 @@ typedef struct esk_arrow_blocks {
 /* `index` is below the count. */
 esk_arrow_place esk_arrow_blocks_get(const esk_arrow_blocks *blocks, uint64_t index);
 
+/* How many bytes magic and padding have at the start of a file. */
+#define ESK_ARROW_HEAD_BYTES 8
 bool esk_arrow_has_magic(const uint8_t *data, uint64_t size);
 
 /* Checks the footer, takes the schema and all dictionaries into the decoder, and checks that every block is

@@ -24,6 +24,9 @@ typedef struct stream {
 	bool is_file;
 	bool ended;
 	int fd;
+	uint8_t head[ESK_ARROW_HEAD_BYTES]; /* read ahead from the descriptor, to see whether it begins with
+					       magic */
+	uint64_t head_bytes;
 	esk_error err; /* the last */
 } stream;
 
@@ -45,6 +48,19 @@ static esk_status read_fully(int fd, uint8_t *to, uint64_t size, uint64_t *ret_s
 	}
 	*ret_size = used;
 	return ESK_OK;
+}
+
+/* The same, but what was read ahead comes first. */
+static esk_status pull(stream *s, uint8_t *to, uint64_t size, uint64_t *ret_size, esk_error *err)
+{
+	uint64_t ahead = esk_min_u64(s->head_bytes, size), got = 0;
+	memcpy(to, s->head, ahead);
+	memmove(s->head, s->head + ahead, s->head_bytes - ahead);
+	s->head_bytes -= ahead;
+	esk_status status = ahead == size ? ESK_OK : read_fully(s->fd, to + ahead, size - ahead, &got, err);
+	if (status == ESK_OK)
+		*ret_size = ahead + got;
+	return status;
 }
 
 /* A message that grows as its bytes arrive: memory is taken for at most as much again as has come. */
@@ -78,14 +94,14 @@ static esk_status grow(arriving *a, uint64_t want, esk_error *err)
 }
 
 /* Reads until the message has `want` bytes; ESK_ECORRUPT where the stream ends before. */
-static esk_status arrive(int fd, arriving *a, uint64_t want, esk_error *err)
+static esk_status arrive(stream *s, arriving *a, uint64_t want, esk_error *err)
 {
 	while (a->size < want) {
 		uint64_t got;
 		esk_status status = grow(a, want, err);
 		uint64_t ask = esk_min_u64(want, a->room) - a->size;
 		if (status == ESK_OK)
-			status = read_fully(fd, a->data + a->size, ask, &got, err);
+			status = pull(s, a->data + a->size, ask, &got, err);
 		if (status != ESK_OK)
 			return status;
 		a->size += got;
@@ -103,7 +119,7 @@ static esk_status read_message(stream *s, arriving *a, esk_error *err)
 	uint64_t bytes, got;
 	esk_status status = grow(a, 8, err);
 	if (status == ESK_OK)
-		status = read_fully(s->fd, a->data, 4, &got, err);
+		status = pull(s, a->data, 4, &got, err);
 	if (status != ESK_OK || got == 0)
 		return status;
 	if (got < 4)
@@ -111,19 +127,30 @@ static esk_status read_message(stream *s, arriving *a, esk_error *err)
 	a->size = 4;
 	/* A continuation marker and a length, or in old streams a length, which may be that of the end. */
 	uint64_t head = esk_load_u32(a->data) == UINT32_MAX ? 8 : 4;
-	status = arrive(s->fd, a, head, err);
+	status = arrive(s, a, head, err);
 	if (status != ESK_OK)
 		return status;
 	uint64_t metadata = esk_load_u32(a->data + head - 4);
 	status = esk_arrow_message_bytes(a->data, head, s->decoder->max_bytes, &bytes, err);
 	if (status == ESK_OK && bytes == 0)
-		status = arrive(s->fd, a, head + metadata, err);
+		status = arrive(s, a, head + metadata, err);
 	if (status == ESK_OK && bytes == 0)
 		status = esk_arrow_message_bytes(a->data, a->size, s->decoder->max_bytes, &bytes, err);
-	return status == ESK_OK ? arrive(s->fd, a, bytes, err) : status;
+	return status == ESK_OK ? arrive(s, a, bytes, err) : status;
 }
 
-/* The first 8 bytes may be the magic of an IPC file, behind which its stream begins. */
+/* An IPC file begins with its magic, behind which it is a stream. Every message has as many bytes, so nothing
+ * is read that belongs to others. */
+static esk_status read_head(stream *s, esk_error *err)
+{
+	esk_status status = read_fully(s->fd, s->head, sizeof s->head, &s->head_bytes, err);
+	if (status == ESK_OK && esk_arrow_has_magic(s->head, s->head_bytes)) {
+		s->decoder->bytes = s->head_bytes;
+		s->head_bytes = 0;
+	}
+	return status;
+}
+
 static esk_status fd_next(
 	stream *s, esk_arrow_message_kind *ret_kind, struct ArrowArray *ret_array, esk_error *err)
 {
@@ -279,7 +306,9 @@ esk_status esk_arrow_open_fd(int fd, struct ArrowArrayStream *ret_stream, esk_er
 	if (status != ESK_OK)
 		return status;
 	s->fd = fd;
-	status = read_schema(s, err);
+	status = read_head(s, err);
+	if (status == ESK_OK)
+		status = read_schema(s, err);
 	if (status == ESK_OK)
 		stream_give(s, ret_stream);
 	else

@@ -131,6 +131,8 @@ def test_a_mapped_file_and_a_descriptor_give_what_memory_gives(tmp_path: Path) -
             path = tmp_path / f"{number}-{file}.arrow"
             path.write_bytes(corpus.write([batch, batch], file))
             same(list(arrow_c.open_file(path)), [batch, batch])
+            with open(path, "rb", buffering=0) as descriptor:
+                same(list(arrow_c.open_fd(descriptor.fileno())), [batch, batch])
 
 
 def test_a_stream_is_read_from_a_pipe_as_it_comes() -> None:
