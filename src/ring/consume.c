@@ -8,8 +8,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define RING_PENDING_NAP_NS 200000u /* while the next record is reserved and not published */
+/* Before a consumer asks to be woken, which costs a producer a system call, it looks a few times and takes a
+ * few naps: in a fast stream there is something by then, and no producer ever pays. */
+#define RING_WAKE_SHARE 8u
+#define RING_WAIT_SPINS 64u
+#define RING_WAIT_NAP_NS 50000u
 
 struct esk_consumer {
 	esk_ring *ring;
@@ -89,8 +95,10 @@ void esk_consumer_close(esk_consumer *consumer)
 {
 	if (consumer == NULL)
 		return;
-	if (!is_inherited(consumer))
+	if (!is_inherited(consumer)) {
+		esk_ring_follow(consumer->ring);
 		esk_ring_place_leave(consumer->place, consumer->owner);
+	}
 	free(consumer);
 }
 
@@ -201,6 +209,19 @@ static bool account_to_release(const esk_consumer *consumer, uint64_t position, 
 	return reader->evictable && position < reader->cursor && place_behind_eviction(consumer, ret_start);
 }
 
+/* Producers wait for room. They are woken for an eighth of the ring, or when there is no more to come: woken
+ * for each record, they would sleep again at once, and both sides would do little else. In between they look
+ * by themselves. */
+static void make_room(const esk_consumer *consumer)
+{
+	esk_ring *ring = consumer->ring;
+	uint64_t position = consumer->released.position;
+	uint64_t tail = atomic_load(&ring->trailer->tail.position);
+	bool is_much = position > tail && position - tail >= ring->capacity / RING_WAKE_SHARE;
+	if (is_much || position >= atomic_load(&ring->header->reserve.position))
+		esk_ring_follow(ring);
+}
+
 void esk_consumer_release_marked(esk_consumer *consumer, uint64_t position, uint64_t mark)
 {
 	esk_ring *ring = consumer->ring;
@@ -227,7 +248,7 @@ void esk_consumer_release_marked(esk_consumer *consumer, uint64_t position, uint
 	/* Sequentially consistent with wait_for_room: either it sees what is held now, or this sees it
 	 * waiting. */
 	if (atomic_load(&ring->trailer->space.waiting) != 0)
-		esk_ring_follow(ring);
+		make_room(consumer);
 }
 
 void esk_consumer_release(esk_consumer *consumer, uint64_t position)
@@ -274,6 +295,23 @@ static bool is_ready(const esk_consumer *consumer, bool *ret_pending)
 	return false;
 }
 
+static bool is_soon_ready(const esk_consumer *consumer, uint64_t timeout_ns)
+{
+	bool pending;
+	for (uint32_t i = 0; i < RING_WAIT_SPINS; i++) {
+		if (is_ready(consumer, &pending))
+			return true;
+		ring_pause();
+	}
+	esk_ring_follow(consumer->ring);
+	for (uint64_t nap = RING_WAIT_NAP_NS; nap <= 4 * RING_WAIT_NAP_NS && nap <= timeout_ns; nap *= 2) {
+		nanosleep(&(struct timespec){.tv_nsec = (long)nap}, NULL);
+		if (is_ready(consumer, &pending))
+			return true;
+	}
+	return false;
+}
+
 bool esk_consumer_wait(esk_consumer *consumer, uint64_t timeout_ns)
 {
 	ring_extension *extension = consumer->ring->extension;
@@ -282,6 +320,8 @@ bool esk_consumer_wait(esk_consumer *consumer, uint64_t timeout_ns)
 	bool pending;
 	if (is_inherited(consumer))
 		return false;
+	if (is_soon_ready(consumer, timeout_ns))
+		return true;
 	while (!is_ready(consumer, &pending)) {
 		uint32_t word = atomic_load(&extension->news.word);
 		uint32_t asked = atomic_load(&extension->asked);

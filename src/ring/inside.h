@@ -173,6 +173,14 @@ void esk_ring_wake_space(esk_ring *ring);
 /* Wakes consumers that wait for something to read. */
 void esk_ring_tell_news(esk_ring *ring);
 
+/* Tells the core that a loop waits. */
+static inline void ring_pause(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#endif
+}
+
 static inline uint64_t ring_skipped(ring_pair_value tail)
 {
 	return tail.count & RING_SKIPPED_MASK;

@@ -8,7 +8,8 @@
 
 #define RING_EVICT_WAIT_NS 100000000u /* how long overwriting waits for the oldest record to be published */
 #define RING_BLOCK_NAP_NS 50000000u   /* a blocked producer looks at least this often */
-#define RING_TOKEN_TIMES 0x7FFFFFu    /* bits of a token above its place in the table */
+#define RING_SHORT_NAP_NS 1000000u /* where consumers wake it only when there is room for more than a few */
+#define RING_TOKEN_TIMES 0x7FFFFFu /* bits of a token above its place in the table */
 #define RING_SPINS 64u
 
 /* ---- places among the producers ---- */
@@ -275,27 +276,38 @@ static esk_status wait_for_room(esk_ring *ring, uint32_t payload_bytes, uint64_t
 	uint64_t now = esk_monotonic_ns();
 	if (now >= *deadline)
 		return fail_timeout(ring, payload_bytes, err);
-	esk_os_futex_wait(&space->word, word, esk_min_u64(*deadline - now, RING_BLOCK_NAP_NS));
+	uint64_t nap = ring->consumers > 0 ? RING_SHORT_NAP_NS : RING_BLOCK_NAP_NS;
+	esk_os_futex_wait(&space->word, word, esk_min_u64(*deadline - now, nap));
 	return ESK_OK;
 }
 
-/* Moves the tail over the oldest record; false if that is neither published nor dead yet. */
+/* How much to evict at once. With consumers, a 64th of the ring: one swap serves many records, and a consumer
+ * that was overtaken has some time before the tail reaches it again. */
+static uint64_t bytes_to_evict(const esk_ring *ring)
+{
+	return ring->consumers > 0 ? ring->capacity / 64 : 1;
+}
+
+/* Moves the tail over the oldest records; false if the oldest is neither published nor dead yet. */
 static bool evict_oldest(esk_ring *ring)
 {
-	ring_pair_value tail = ring_pair_load(&ring->trailer->tail);
+	const ring_pair_value tail = ring_pair_load(&ring->trailer->tail);
 	uint64_t head = atomic_load(&ring->header->reserve.position);
-	if (tail.position >= head)
+	uint64_t wanted = tail.position + bytes_to_evict(ring);
+	ring_pair_value next = tail;
+	while (next.position < wanted && next.position < head) {
+		ring_view view = {.next = 0};
+		ring_verdict verdict = esk_ring_inspect(ring, next.position, &view);
+		if (atomic_load(&ring->trailer->tail.position) != tail.position)
+			return true; /* another producer evicted it, and its bytes may be in use again */
+		if (verdict == RING_AT_PENDING)
+			break;
+		if (verdict == RING_AT_BROKEN || view.next > head)
+			view.next = esk_ring_resync(ring, next.position, 0);
+		next = ring_tail_at(tail, view.next, ring_skipped(next) + (verdict == RING_AT_SKIPPED));
+	}
+	if (next.position == tail.position)
 		return false;
-	ring_view view = {.next = 0};
-	ring_verdict verdict = esk_ring_inspect(ring, tail.position, &view);
-	if (atomic_load(&ring->trailer->tail.position) != tail.position)
-		return true; /* another producer evicted it, and its bytes may be in use again */
-	if (verdict == RING_AT_PENDING)
-		return false;
-	ring_pair_value next =
-		ring_tail_at(tail, view.next, ring_skipped(tail) + (verdict == RING_AT_SKIPPED));
-	if (verdict == RING_AT_BROKEN || view.next > head)
-		next.position = esk_ring_resync(ring, tail.position, 0);
 	if (ring_pair_swap(&ring->trailer->tail, tail, next))
 		esk_ring_tail_moved(ring, next.position);
 	return true;
