@@ -99,6 +99,60 @@ static inline bool take(esk_ring *ring, esk_ring_record *ret_record)
 	return found;
 }
 
+/* ---- named consumers ---- */
+
+static inline esk_ring *make_consumed(uint64_t capacity_bytes, esk_policy policy, uint32_t consumers)
+{
+	esk_ring_options options = ESK_RING_OPTIONS_INIT;
+	options.capacity_bytes = capacity_bytes;
+	options.policy = policy;
+	options.block_timeout_ns = 50000000;
+	options.consumers = consumers;
+	options.declarations_bytes = 4096;
+	esk_ring *ring = NULL;
+	unlink(ring_path());
+	check_ok(esk_ring_create(ring_path(), &options, &ring, err));
+	return ring;
+}
+
+static inline esk_consumer *open_as(esk_ring *ring, const char *name, bool lossy, bool from_head)
+{
+	esk_consumer_options options = ESK_CONSUMER_OPTIONS_INIT;
+	esk_consumer *consumer = NULL;
+	options.lossy = lossy;
+	options.from_head = from_head;
+	check_ok(esk_consumer_open(ring, name, &options, &consumer, err));
+	return consumer;
+}
+
+static inline bool next_record(esk_consumer *consumer, esk_ring_record *ret_record)
+{
+	bool found = false;
+	check_ok(esk_consumer_read(consumer, ret_record, &found, err));
+	return found;
+}
+
+static inline void expect_record(esk_consumer *consumer, uint64_t n)
+{
+	esk_ring_record record;
+	assert_true(next_record(consumer, &record));
+	assert_int_equal(record.sequence, n);
+	assert_int_equal(read_proof(record.payload, record.size_bytes).n, n);
+}
+
+static inline void write_records(esk_ring *ring, uint64_t from, uint64_t to)
+{
+	for (uint64_t n = from; n <= to; n++)
+		check_ok(put(ring, 100, 0, n, err));
+}
+
+static inline esk_consumer_stats stats_of(const esk_consumer *consumer)
+{
+	esk_consumer_stats stats = {.struct_size = sizeof stats};
+	check_ok(esk_consumer_get_stats(consumer, &stats, err));
+	return stats;
+}
+
 /* ---- random numbers from a printed seed ---- */
 
 static uint64_t random_state;

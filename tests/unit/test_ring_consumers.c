@@ -4,58 +4,6 @@
 
 #include <sys/stat.h>
 
-static esk_ring *make_consumed(uint64_t capacity_bytes, esk_policy policy, uint32_t consumers)
-{
-	esk_ring_options options = ESK_RING_OPTIONS_INIT;
-	options.capacity_bytes = capacity_bytes;
-	options.policy = policy;
-	options.block_timeout_ns = 50000000;
-	options.consumers = consumers;
-	options.declarations_bytes = 4096;
-	esk_ring *ring = NULL;
-	unlink(ring_path());
-	check_ok(esk_ring_create(ring_path(), &options, &ring, err));
-	return ring;
-}
-
-static esk_consumer *open_as(esk_ring *ring, const char *name, bool lossy, bool from_head)
-{
-	esk_consumer_options options = ESK_CONSUMER_OPTIONS_INIT;
-	esk_consumer *consumer = NULL;
-	options.lossy = lossy;
-	options.from_head = from_head;
-	check_ok(esk_consumer_open(ring, name, &options, &consumer, err));
-	return consumer;
-}
-
-static bool next(esk_consumer *consumer, esk_ring_record *ret_record)
-{
-	bool found = false;
-	check_ok(esk_consumer_read(consumer, ret_record, &found, err));
-	return found;
-}
-
-static void expect_record(esk_consumer *consumer, uint64_t n)
-{
-	esk_ring_record record;
-	assert_true(next(consumer, &record));
-	assert_int_equal(record.sequence, n);
-	assert_int_equal(read_proof(record.payload, record.size_bytes).n, n);
-}
-
-static void write_records(esk_ring *ring, uint64_t from, uint64_t to)
-{
-	for (uint64_t n = from; n <= to; n++)
-		check_ok(put(ring, 100, 0, n, err));
-}
-
-static esk_consumer_stats stats_of(const esk_consumer *consumer)
-{
-	esk_consumer_stats stats = {.struct_size = sizeof stats};
-	check_ok(esk_consumer_get_stats(consumer, &stats, err));
-	return stats;
-}
-
 /* ---- places ---- */
 
 static void every_consumer_reads_every_record(void **state)
@@ -71,7 +19,7 @@ static void every_consumer_reads_every_record(void **state)
 		expect_record(late, n);
 	}
 	esk_ring_record record;
-	assert_false(next(a, &record));
+	assert_false(next_record(a, &record));
 	assert_int_equal(stats_of(a).read_records, 50);
 	assert_int_equal(stats_of(a).read_bytes, 5000);
 	assert_int_equal(stats_of(a).lag_bytes, 0);
@@ -88,9 +36,9 @@ static void a_place_is_kept_under_its_name(void **state)
 	esk_consumer *consumer = open_as(ring, "writer", false, false);
 	esk_ring_record record = {0};
 	for (int i = 0; i < 4; i++)
-		assert_true(next(consumer, &record));
+		assert_true(next_record(consumer, &record));
 	esk_consumer_release(consumer, record.next_position);
-	assert_true(next(consumer, &record));
+	assert_true(next_record(consumer, &record));
 	esk_consumer_close(consumer);
 	esk_ring_detach(ring);
 	check_ok(esk_ring_attach(ring_path(), &ring, err));
@@ -115,7 +63,7 @@ static void a_record_in_the_middle_may_be_released(void **state)
 	esk_ring_abandon(ring, &slot); /* sequence 3 */
 	write_records(ring, 4, 8);
 	for (int i = 0; i < 7; i++) {
-		assert_true(next(consumer, &record));
+		assert_true(next_record(consumer, &record));
 		if (i == 3)
 			third = record; /* sequence 5 */
 	}
@@ -140,7 +88,7 @@ static void a_mark_is_kept_with_what_was_released(void **state)
 	esk_consumer_close(consumer);
 	consumer = open_as(ring, "c", false, false);
 	assert_int_equal(esk_consumer_mark(consumer), 17);
-	assert_true(next(consumer, &record));
+	assert_true(next_record(consumer, &record));
 	esk_consumer_release_marked(consumer, record.next_position, 60);
 	esk_consumer_close(consumer);
 	consumer = open_as(ring, "c", false, false);
@@ -207,13 +155,13 @@ static void the_tail_follows_the_slowest_that_must_not_lose(void **state)
 	while (put(ring, 100, 0, written + 1, NULL) == ESK_OK)
 		written++;
 	esk_ring_record record = {0};
-	while (next(fast, &record))
+	while (next_record(fast, &record))
 		assert_int_equal(record.sequence, ++read);
 	assert_int_equal(read, written);
 	esk_consumer_release(fast, record.next_position);
 	assert_int_equal(put(ring, 100, 0, 0, NULL), ESK_EFULL); /* the slow one holds it */
 	expect_record(slow, 1);
-	assert_true(next(slow, &record));
+	assert_true(next_record(slow, &record));
 	esk_consumer_release(slow, record.next_position);
 	write_records(ring, written + 1, written + 2);
 	assert_int_equal(put(ring, 100, 0, 0, NULL), ESK_EFULL);
@@ -234,7 +182,7 @@ static void nothing_is_given_back_that_nobody_read(void **state)
 		written++;
 	esk_consumer *lossy = open_as(ring, "lossy", true, false);
 	esk_ring_record record = {0};
-	while (next(lossy, &record))
+	while (next_record(lossy, &record))
 		;
 	esk_consumer_release(lossy, record.next_position);
 	assert_int_equal(put(ring, 100, 0, 0, NULL), ESK_EFULL);
@@ -260,19 +208,19 @@ static void lossy_consumers_are_told_what_they_missed(void **state)
 	while (written < 2000) {
 		while (put(ring, 100, 0, written + 1, NULL) == ESK_OK)
 			written++;
-		while (next(keeper, &record))
+		while (next_record(keeper, &record))
 			released = record.sequence;
 		esk_consumer_release(keeper, record.next_position);
 		check_ok(put(ring, 100, 0, ++written, err)); /* makes the tail follow */
 	}
 	uint64_t tail = atomic_load(&ring->trailer->tail.position);
-	assert_true(next(lossy, &record));
+	assert_true(next_record(lossy, &record));
 	assert_int_equal(record.lost_before_records, record.sequence - 2);
 	assert_int_equal(record.lost_before_bytes, tail - stood);
 	assert_true(record.sequence <= released + 1);
 	assert_int_equal(stats_of(lossy).lost_records, record.sequence - 2);
 	uint64_t last = record.sequence;
-	while (next(lossy, &record)) {
+	while (next_record(lossy, &record)) {
 		assert_int_equal(record.sequence, ++last);
 		assert_int_equal(record.lost_before_records, 0);
 	}
@@ -306,7 +254,7 @@ static void overwriting_tells_every_consumer_exactly(void **state)
 		int who = (int)(next_random() % 3);
 		esk_ring_record record = {0};
 		uint64_t most = next_random() % (who == 0 ? 60 : 20);
-		while (most-- > 0 && next(consumers[who], &record)) {
+		while (most-- > 0 && next_record(consumers[who], &record)) {
 			lost[who] += record.lost_before_records;
 			if (esk_consumer_still_valid(consumers[who], &record)) {
 				read[who]++;
@@ -322,7 +270,7 @@ static void overwriting_tells_every_consumer_exactly(void **state)
 	}
 	for (int who = 0; who < 3; who++) {
 		esk_ring_record record;
-		while (next(consumers[who], &record)) {
+		while (next_record(consumers[who], &record)) {
 			lost[who] += record.lost_before_records;
 			read[who]++;
 		}
@@ -340,12 +288,12 @@ static void a_refuted_record_is_told_as_lost_with_the_next(void **state)
 	esk_consumer *consumer = open_as(ring, "c", false, false);
 	esk_ring_record first, record;
 	write_records(ring, 1, 1);
-	assert_true(next(consumer, &first));
+	assert_true(next_record(consumer, &first));
 	assert_true(esk_consumer_still_valid(consumer, &first));
 	write_records(ring, 2, 3000);
 	assert_false(esk_consumer_still_valid(consumer, &first));
 	assert_false(esk_consumer_still_valid(consumer, &first));
-	assert_true(next(consumer, &record));
+	assert_true(next_record(consumer, &record));
 	assert_int_equal(record.lost_before_records, record.sequence - 1);
 	assert_int_equal(record.lost_before_bytes, record.position);
 	esk_consumer_close(consumer);
@@ -360,7 +308,7 @@ static void a_consumer_from_the_head_sees_only_what_comes(void **state)
 		written++;
 	esk_consumer *consumer = open_as(ring, "new", false, true);
 	esk_ring_record record;
-	assert_false(next(consumer, &record));
+	assert_false(next_record(consumer, &record));
 	write_records(ring, written + 1, written + 3); /* what was there before is given back */
 	expect_record(consumer, written + 1);
 	assert_int_equal(stats_of(consumer).lost_records, 0);
@@ -381,17 +329,17 @@ static void a_lossy_consumer_may_become_lossless_and_back(void **state)
 	esk_consumer_close(other);
 	while (put(ring, 100, 0, written + 1, NULL) == ESK_OK)
 		written++;
-	while (next(keeper, &record))
+	while (next_record(keeper, &record))
 		;
 	esk_consumer_release(keeper, record.next_position);
 	check_ok(put(ring, 100, 0, ++written, err));
 	other = open_as(ring, "other", false, false);
-	assert_true(next(other, &record)); /* all but the newest are given back by now */
+	assert_true(next_record(other, &record)); /* all but the newest are given back by now */
 	assert_int_equal(record.sequence, written);
 	assert_int_equal(record.lost_before_records, written - 1);
 	while (put(ring, 100, 0, written + 1, NULL) == ESK_OK)
 		written++;
-	while (next(keeper, &record))
+	while (next_record(keeper, &record))
 		;
 	esk_consumer_release(keeper, record.next_position);
 	assert_int_equal(put(ring, 100, 0, 0, NULL), ESK_EFULL); /* lossless now: it holds the tail */

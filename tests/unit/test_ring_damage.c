@@ -152,6 +152,129 @@ static void attach_refuses_what_is_not_a_sound_ring(void **state)
 	unlink(ring_path());
 }
 
+#define EXTENSION (128 + ESK_RING_MIN_BYTES + RING_PAGE_BYTES - 128 + 2 * RING_PAGE_BYTES)
+#define FIRST_PLACE (EXTENSION + sizeof(ring_extension))
+
+static void attach_refuses_damaged_consumers_and_declarations(void **state)
+{
+	const uint64_t trailer = EXTENSION - 2 * RING_PAGE_BYTES;
+	const struct {
+		uint64_t offset, value;
+		size_t size;
+		const char *words;
+	} cases[] = {
+		{trailer + 20, 65, 4, "consumers"},
+		{trailer + 20, 2, 4, "checksum"},
+		{trailer + 20, 60, 4, "bytes"},
+		{trailer + 24, 4097, 8, "declarations"},
+		{trailer + 24, UINT64_MAX - 7, 8, "declarations"},
+		{trailer + 24, 4096 - 8, 8, "checksum"},
+		{trailer + 24, 1 << 20, 8, "bytes"},
+		{EXTENSION + 64, 4096 + 8, 8, "declarations"},
+		{EXTENSION + 64, 4, 8, "declarations"},
+		{EXTENSION + 72, 1000, 8, "declarations"},
+		{FIRST_PLACE + 16, 7, 4, "state"},
+		{FIRST_PLACE + 16, 2, 4, "state"},
+		{FIRST_PLACE + 64, 0, 1, "name"},
+		{FIRST_PLACE + 128, 1 << 20, 8, "\"c\""},
+		{FIRST_PLACE + 128, 4, 8, "\"c\""},
+		{FIRST_PLACE + 192, UINT64_MAX, 8, "\"c\""},
+		{FIRST_PLACE + 256, ESK_RING_MIN_BYTES - 8, 8, "\"c\""},
+		{64, 1 << 30, 8, "head"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		esk_ring *ring = make_consumed(ESK_RING_MIN_BYTES, ESK_BLOCK, 3);
+		uint32_t number;
+		check_ok(esk_ring_declare(ring, "schema", 6, &number, err));
+		write_records(ring, 1, 3);
+		esk_consumer_close(open_as(ring, "c", false, false));
+		if (cases[i].offset == FIRST_PLACE + 192) /* the other copy of the account holds */
+			atomic_store(&ring->places[0].account_index, 0);
+		if (cases[i].offset == FIRST_PLACE + 256)
+			atomic_store(&ring->places[0].account_index, 1);
+		esk_ring_detach(ring);
+		poke(cases[i].offset, cases[i].value, cases[i].size);
+		expect_attach(ESK_ECORRUPT, cases[i].words);
+	}
+	esk_ring_detach(make_consumed(ESK_RING_MIN_BYTES, ESK_BLOCK, 3));
+	assert_int_equal(truncate(ring_path(), EXTENSION + 100), 0);
+	expect_attach(ESK_ECORRUPT, "bytes");
+	assert_int_equal(truncate(ring_path(), trailer + 10), 0);
+	expect_attach(ESK_ECORRUPT, "");
+	unlink(ring_path());
+}
+
+static void damaged_declarations_are_named_and_not_read(void **state)
+{
+	esk_ring *ring = make_consumed(ESK_RING_MIN_BYTES, ESK_BLOCK, 1);
+	uint32_t number;
+	const void *bytes;
+	size_t size;
+	esk_error error = {0};
+	check_ok(esk_ring_declare(ring, "first", 5, &number, err));
+	check_ok(esk_ring_declare(ring, "second", 6, &number, err));
+	ring->declarations[8] ^= 1;
+	assert_int_equal(esk_ring_declaration(ring, 1, &bytes, &size, &error), ESK_ECORRUPT);
+	assert_non_null(strstr(error.message, "declaration 1 has checksum"));
+	check_ok(esk_ring_declaration(ring, 2, &bytes, &size, err));
+	((ring_declaration *)(void *)ring->declarations)->size_bytes = UINT32_MAX;
+	assert_int_equal(esk_ring_declaration(ring, 2, &bytes, &size, &error), ESK_ECORRUPT);
+	assert_non_null(strstr(error.message, "does not fit"));
+	drop_ring(ring);
+}
+
+static void a_place_beyond_the_head_does_not_move_the_tail(void **state)
+{
+	esk_ring *ring = make_consumed(ESK_RING_MIN_BYTES, ESK_REJECT, 2);
+	esk_consumer *consumer = open_as(ring, "c", false, false);
+	while (put(ring, 1000, 0, 0, NULL) == ESK_OK)
+		;
+	atomic_store(&ring->places[0].held.position, 1ull << 40);
+	assert_int_equal(put(ring, 1000, 0, 0, NULL), ESK_EFULL);
+	assert_int_equal(atomic_load(&ring->trailer->tail.position), 0);
+	esk_consumer_close(consumer);
+	drop_ring(ring);
+}
+
+static void random_damage_of_a_consumed_ring_never_crashes_nor_hangs(void **state)
+{
+	uint64_t size = FIRST_PLACE + 2 * sizeof(ring_place) + 4096;
+	for (int round = 0; round < 300; round++) {
+		esk_policy policy = (esk_policy)(next_random() % 3);
+		esk_ring *ring = make_consumed(ESK_RING_MIN_BYTES, policy, 2);
+		uint32_t number;
+		esk_ring_declare(ring, "one", 3, &number, NULL);
+		esk_consumer_close(open_as(ring, "c", round % 2 == 0, false));
+		while (put(ring, 16 + (uint32_t)(next_random() % 4000), 0, 0, NULL) == ESK_OK &&
+			atomic_load(&ring->header->reserve.position) < 100000 && policy != ESK_BLOCK)
+			;
+		esk_ring_detach(ring);
+		uint64_t from = round % 4 == 0 ? EXTENSION : 128;
+		for (uint64_t n = 1 + next_random() % 300; n > 0; n--)
+			poke(from + next_random() % (size - from), next_random(), 1);
+		if (esk_ring_attach(ring_path(), &ring, NULL) != ESK_OK)
+			continue;
+		const void *bytes;
+		size_t bytes_size;
+		esk_consumer *consumer;
+		esk_ring_declaration(ring, 1, &bytes, &bytes_size, NULL);
+		esk_ring_declare(ring, "another", 7, &number, NULL);
+		if (esk_consumer_open(ring, "c", NULL, &consumer, NULL) == ESK_OK) {
+			bool found = true;
+			esk_ring_record record;
+			uint64_t reads = 0;
+			while (esk_consumer_read(consumer, &record, &found, NULL) != ESK_OK || found)
+				assert_true(++reads <= ESK_RING_MIN_BYTES / 8);
+			esk_consumer_release(consumer, UINT64_MAX);
+			esk_consumer_close(consumer);
+		}
+		esk_ring_stats stats;
+		esk_ring_get_stats(ring, &stats);
+		esk_ring_detach(ring);
+	}
+	unlink(ring_path());
+}
+
 static void create_refuses_bad_options_and_taken_names(void **state)
 {
 	esk_ring *ring = NULL;
@@ -328,6 +451,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(slow_tap_is_dropped_behind_and_told_so),
 		cmocka_unit_test(tap_racing_with_a_producer_never_sees_torn_records),
 		cmocka_unit_test(attach_refuses_what_is_not_a_sound_ring),
+		cmocka_unit_test(attach_refuses_damaged_consumers_and_declarations),
+		cmocka_unit_test(damaged_declarations_are_named_and_not_read),
+		cmocka_unit_test(a_place_beyond_the_head_does_not_move_the_tail),
+		cmocka_unit_test(random_damage_of_a_consumed_ring_never_crashes_nor_hangs),
 		cmocka_unit_test(create_refuses_bad_options_and_taken_names),
 		cmocka_unit_test(damaged_record_is_reported_and_passed),
 		cmocka_unit_test(record_that_reaches_beyond_the_head_is_damage),
