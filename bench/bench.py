@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 import data  # noqa: E402
 from arrow_rows import ArrowRows  # noqa: E402
 from replay_rows import ReplayRows  # noqa: E402
+from ring_rows import RingRows  # noqa: E402
 
 
 class Bench:
@@ -314,7 +315,15 @@ def show(row: dict) -> None:
         print(f"{'':<14} {value:>14,.1f} {row['unit']:<8} limit: {key}")
     extra = {
         k: row[k]
-        for k in ("of_limit", "file_bytes_per_step", "cost_percent", "difference_percent", "p99_us", "cpu_us")
+        for k in (
+            "of_limit",
+            "file_bytes_per_step",
+            "cost_percent",
+            "difference_percent",
+            "p99_us",
+            "p999_us",
+            "cpu_us",
+        )
         if k in row
     }
     if extra:
@@ -340,6 +349,7 @@ def main() -> int:
         "memory": bench.memory,
         **ReplayRows(bench).all(),
         **ArrowRows(bench).all(),
+        **RingRows(bench).all(),
     }
     unknown = [name for name in arguments.names if name not in table]
     if unknown:
