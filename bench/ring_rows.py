@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bench import Bench
 
-RING_MB = 16
+RING_MB = 64
 QUEUE = "mutex and condition, C"
 PYTHON_QUEUE = "multiprocessing.Queue"
 
