@@ -1,0 +1,1 @@
+make_arrow_ipc_corpus.py
