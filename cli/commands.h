@@ -7,6 +7,7 @@
 extern const cli_command cli_cat;
 extern const cli_command cli_completion;
 extern const cli_command cli_config;
+extern const cli_command cli_daemon;
 extern const cli_command cli_doctor;
 extern const cli_command cli_episodes;
 extern const cli_command cli_export;
@@ -22,6 +23,8 @@ extern const cli_command cli_record;
 extern const cli_command cli_reindex;
 extern const cli_command cli_repair;
 extern const cli_command cli_replay;
+extern const cli_command cli_send;
+extern const cli_command cli_status;
 extern const cli_command cli_top;
 extern const cli_command cli_verify;
 
