@@ -104,7 +104,8 @@ ESK_API esk_status esk_arrow_open_memory(const void *data, size_t size, void (*r
 /* The same from a descriptor: a pipe, a socket, a terminal, a file from where it stands. It is read message
  * by message, nothing beyond the end-of-stream mark, and no memory is taken for bytes that have not arrived.
  * The descriptor stays the caller's, who closes it after the stream is released. An IPC file is read as the
- * stream that is in it; its footer is left unread. */
+ * stream that is in it; its footer is left unread (some writers leave the schema to the footer: open their
+ * files by path). */
 ESK_API esk_status esk_arrow_open_fd(int fd, struct ArrowArrayStream *ret_stream, esk_error *err);
 
 /* Decodes single messages, as they come from rings and sockets: knows one schema and its dictionaries. */

@@ -57,6 +57,7 @@ esk_status esk_arrow_decoder_plan(esk_arrow_decoder *decoder, esk_arrow_plan *pl
 		return esk_fail_memory(err, plan->slot_count, "the dictionaries of an Arrow stream");
 	}
 	decoder->plan = *plan;
+	decoder->plan.root.schema = &decoder->plan.schema; /* not where it was made */
 	decoder->dictionaries = dictionaries;
 	decoder->has_schema = true;
 	return ESK_OK;
