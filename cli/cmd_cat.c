@@ -1,4 +1,5 @@
 /* esker cat: rows of a stream or of one dataset, as a table, CSV or JSON lines. */
+#include "cat_arrow.h"
 #include "commands.h"
 #include "place.h"
 #include "progress.h"
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PIECE_BYTES (4u << 20)
 #define PIECE_MOST_ROWS 65536
@@ -401,7 +403,6 @@ static int parse_source(cat *c, const cli_place *place, esk_ref *ret_ref)
 
 static int print_all(cat *c, const cli_place *place, const esk_ref *ref)
 {
-	c->columns = cli_alloc((esk_reader_dataset_count(c->reader) + 1) * sizeof *c->columns);
 	int code = ref->path[0] != '\0' ? add_ref(c, ref)
 					: add_stream(c, place->word_count > 1 ? place->words[1] : NULL);
 	if (code == CLI_OK)
@@ -414,25 +415,68 @@ static int print_all(cat *c, const cli_place *place, const esk_ref *ref)
 		code = follow(c);
 	if (c->table != NULL)
 		cli_table_end(c->table);
+	return code;
+}
+
+/* Arrow has whole streams: a list of columns, or one dataset, is for the other formats. */
+static int print_arrow(cat *c, const cli_place *place, const esk_ref *ref)
+{
+	char only[ESK_MAX_PATH + 1] = "";
+	const char *stream = place->word_count > 1  ? place->words[1]
+			     : ref->path[0] != '\0' ? ref->path
+						    : NULL;
+	if (cli_value(c->args, "columns") != NULL || cli_flag(c->args, "follow") || cli_flag(c->args, "full"))
+		return cli_usage(
+			c->args, "cat: --format arrow takes neither --columns nor --full nor --follow");
+	if (isatty(STDOUT_FILENO))
+		return cli_usage(c->args, "binary data does not go to a terminal: use a pipe or a file");
+	if (stream == NULL) {
+		int code = only_stream(c, only, sizeof only);
+		if (code != CLI_OK)
+			return code;
+		stream = only;
+	}
+	int code = add_stream(c, stream); /* that there is such a stream, and how many rows it has */
+	if (code == CLI_OK)
+		code = choose_rows(c, ref);
+	return code == CLI_OK ? cli_cat_arrow(c->reader, stream, c->first, c->stop) : code;
+}
+
+static int choose_format(const cli_args *args, cli_format *ret_format, bool *ret_arrow)
+{
+	const char *name = cli_value(args, "format");
+	if ((name != NULL) + cli_flag(args, "json") + cli_flag(args, "csv") > 1)
+		return cli_usage(args, "cat: one of --json, --csv and --format");
+	bool json = cli_flag(args, "json") || (name != NULL && strcmp(name, "json") == 0);
+	bool csv = cli_flag(args, "csv") || (name != NULL && strcmp(name, "csv") == 0);
+	*ret_arrow = name != NULL && strcmp(name, "arrow") == 0;
+	if (name != NULL && !json && !csv && !*ret_arrow && strcmp(name, "text") != 0)
+		return cli_usage(args, "--format: text, csv, json or arrow was expected, found \"%s\"", name);
+	*ret_format = json ? CLI_JSON : csv ? CLI_CSV : CLI_TEXT;
+	return CLI_OK;
+}
+
+static void close_columns(cat *c)
+{
 	for (size_t i = 0; i < c->column_count; i++) {
 		cli_rows_close(&c->columns[i].rows);
 		free(c->columns[i].name);
 	}
 	free(c->columns);
 	free(c->heads);
-	return code;
 }
 
 static int run_cat(cli_args *args)
 {
-	if (cli_flag(args, "json") && cli_flag(args, "csv"))
-		return cli_usage(args, "cat: --json or --csv, not both");
-	cli_place place;
-	int code = cli_place_find(args, &place);
+	cat c = {.args = args};
+	bool arrow = false;
+	int code = choose_format(args, &c.format, &arrow);
 	if (code != CLI_OK)
 		return code;
-	cat c = {.args = args};
-	c.format = cli_flag(args, "json") ? CLI_JSON : cli_flag(args, "csv") ? CLI_CSV : CLI_TEXT;
+	cli_place place;
+	code = cli_place_find(args, &place);
+	if (code != CLI_OK)
+		return code;
 	esk_ref ref;
 	code = parse_source(&c, &place, &ref);
 	if (code == CLI_OK)
@@ -444,15 +488,17 @@ static int run_cat(cli_args *args)
 		cli_catch_signals();
 	if (esk_reader_open(place.store, c.run, &c.reader, &err) != ESK_OK)
 		return cli_place_close(&place, cli_fail_with(&err));
-	code = print_all(&c, &place, &ref);
+	c.columns = cli_alloc((esk_reader_dataset_count(c.reader) + 1) * sizeof *c.columns);
+	code = arrow ? print_arrow(&c, &place, &ref) : print_all(&c, &place, &ref);
+	close_columns(&c);
 	esk_reader_close(c.reader);
 	return cli_place_close(&place, code);
 }
 
 const cli_command cli_cat = {
 	.name = "cat",
-	.summary = "print rows as a table, CSV or JSON lines",
-	.usage = "[STORE] REF | RUN [STREAM] [--csv | --json] [OPTIONS]",
+	.summary = "print rows as a table, CSV, JSON lines or Arrow",
+	.usage = "[STORE] REF | RUN [STREAM] [--csv | --json | -f FORMAT] [OPTIONS]",
 	.description = "Prints the rows of a stream, or of one dataset. STREAM may be left out where a run "
 		       "has only one; / is the "
 		       "root. A cell of more than 16 elements is printed as the ref that gets it, unless "
@@ -461,6 +507,8 @@ const cli_command cli_cat = {
 		       "CSV, null in JSON.",
 	.options = (const cli_option[]){{"csv", 0, NULL, NULL, "print CSV"},
 		{"json", 0, NULL, NULL, "print JSON lines: an object per row"},
+		{"format", 'f', "FORMAT", "text|csv|json|arrow",
+			"text, csv, json or arrow (an Arrow IPC stream of a whole stream's columns)"},
 		{"rows", 'r', "A:B", NULL, "rows A up to B, as in Python: 10:20, :5, -5: for the last five"},
 		{"head", 'n', "N", NULL, "at most N rows"},
 		{"columns", 'c', "A,B", NULL, "these columns of the stream alone"},
@@ -469,6 +517,7 @@ const cli_command cli_cat = {
 	.examples = (const cli_example[]){{"esker cat data game --rows -5:", "the last five rows"},
 		{"esker cat data imu --csv -c t,acc > acc.csv", "two columns for a spreadsheet"},
 		{"esker cat data h5://game/reward/0:100 --json", "a range of one dataset"},
+		{"esker cat data imu -f arrow > imu.arrows", "a stream for pyarrow, polars, JavaScript"},
 		{"esker cat data game -F", "watch a recording"}, {0}},
 	.needs = CLI_STORE,
 	.words_least = 1,

@@ -10,6 +10,7 @@ import time
 import cli_png
 import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 from cli_support import get_npy, record, save
 
@@ -370,3 +371,40 @@ def test_files_of_other_programs_are_runs(store):
     )
     assert "name one" in store("cat", "data", "foreign", code=2).stderr
     store("info", "data", "foreign")
+
+
+# ---- cat --format arrow ----
+
+
+def arrow_rows(store, *args):
+    """What pyarrow reads from the program's standard output."""
+    data = store("cat", "data", *args, "--format", "arrow").stdout
+    return pa.ipc.open_stream(data).read_all()
+
+
+def test_cat_as_arrow_is_read_by_pyarrow(store):
+    values = np.arange(60_000.0).reshape(20_000, 3)
+    save(store, "x.npy", values)
+    save(store, "n.npy", np.arange(20_000, dtype="i2"))
+    store("record", "data", "r", "x.npy", "n.npy", "--ring", "4M")
+    whole = arrow_rows(store, "r")
+    assert whole.num_rows == 20_000
+    assert sorted(whole.column_names) == ["n", "x"]
+    assert whole["n"].to_pylist() == list(range(20_000))
+    assert whole["x"].to_pylist() == values.tolist()
+    assert arrow_rows(store, "r", "/", "--rows", "-5:")["n"].to_pylist() == list(range(19_995, 20_000))
+    assert arrow_rows(store, "r", "-n", "3")["n"].to_pylist() == [0, 1, 2]
+
+
+def test_cat_as_arrow_says_what_it_does_not_take(store):
+    record(store, "r", np.arange(4))
+    for options in (["--columns", "x"], ["--full"], ["--follow"]):
+        done = store("cat", "data", "r", "-f", "arrow", *options, code=2)
+        assert "takes neither --columns nor --full nor --follow" in done.stderr
+    assert (
+        "text, csv, json or arrow was expected" in store("cat", "data", "r", "-f", "parquet", code=2).stderr
+    )
+    assert (
+        "one of --json, --csv and --format" in store("cat", "data", "r", "--csv", "-f", "json", code=2).stderr
+    )
+    assert store.text("cat", "data", "r", "-f", "csv") == store.text("cat", "data", "r", "--csv")
