@@ -99,7 +99,9 @@ ESK_API esk_status esk_arrow_writer_append(
 	esk_arrow_writer *writer, const struct ArrowArray *batch, esk_error *err);
 
 /* Writes the end and frees the writer; a file is on the disk and has its name when this returns. On failure,
- * also one of an earlier call, the writer is freed as well and nothing is left of its file. NULL is allowed.
+ * also one of an earlier call, the writer is freed as well and nothing is left of its file, except where only
+ * making its name durable failed: then the file is there, and a power cut may take its name back. A process
+ * that dies before leaves a file beside it whose name ends in ".part". NULL is allowed.
  * Errors: ESK_EIO, ESK_ENOSPC, ESK_ENOMEM, and what a callback returned. */
 ESK_API esk_status esk_arrow_writer_close(esk_arrow_writer *writer, esk_error *err);
 
