@@ -4,6 +4,7 @@
 #include "arrow/kernels.h"
 #include "arrow_made.h"
 #include <lz4frame.h>
+#include <sys/wait.h>
 #include <zstd.h>
 
 static esk_arrow_decoder *decoder;
@@ -613,6 +614,29 @@ static void large_compressed_batches_come_back_from_several_threads(void **state
 	free(values);
 }
 
+/* The threads of the team are not in the child, which does their pieces itself. */
+static void a_child_of_a_fork_decompresses_alone(void **state)
+{
+	esk_error err;
+	uint8_t *values = malloc(LARGE);
+	for (size_t i = 0; i < LARGE; i++)
+		values[i] = (uint8_t)(i / 1000);
+	assert_ok(made_feed(decoder, SCHEMA(&number, &number), NULL, &err), &err);
+	assert_ok(made_feed(decoder, large_batch(true, values, 0, 0), NULL, &err), &err);
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		bool good = made_feed(decoder, large_batch(true, values, 0, 0), NULL, &err) == ESK_OK;
+		decoder_drop(state);
+		_exit(good ? 0 : 1);
+	}
+	int status = -1;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_ok(made_feed(decoder, large_batch(false, values, 0, 0), NULL, &err), &err);
+	free(values);
+}
+
 static void compressed_buffers_that_lie_about_their_size_are_refused(void **state)
 {
 	esk_error err;
@@ -736,6 +760,7 @@ int main(int argc, char **argv)
 		WITH_DECODER(unsound_texts_are_refused_with_their_row),
 		WITH_DECODER(indices_are_held_against_the_dictionary_of_their_time),
 		WITH_DECODER(large_compressed_batches_come_back_from_several_threads),
+		WITH_DECODER(a_child_of_a_fork_decompresses_alone),
 		WITH_DECODER(compressed_buffers_that_lie_about_their_size_are_refused),
 		WITH_DECODER(damaged_compressed_buffers_are_refused_or_have_their_size),
 		WITH_DECODER(a_buffer_left_as_it_is_in_a_compressed_body_is_read),
