@@ -358,7 +358,8 @@ static esk_status make_struct(const spot *at, esk_map_node *node, esk_error *err
 		return esk_fail(
 			err, ESK_EUNSUPPORTED, "column \"%s\" is a struct without fields", node->path);
 	if (schema->n_children > ESK_MAX_COLUMNS)
-		return esk_fail(err, ESK_ERANGE, "more than %d columns in \"%s\"", ESK_MAX_COLUMNS, at->map->tables[0].name);
+		return esk_fail(err, ESK_ERANGE, "more than %d columns in \"%s\"", ESK_MAX_COLUMNS,
+			at->map->tables[0].name);
 	esk_status status = add_validity(at, node, err);
 	char *prefix = esk_map_join(at->prefix, at->name);
 	if (status == ESK_OK && prefix == NULL)

@@ -182,28 +182,42 @@ static esk_status copy_schema(
 	return esk_arrow_schema_copy(schema, ret_schema, err);
 }
 
-esk_status esk_run_arrow(esk_run *run, const char *name, const struct ArrowSchema *schema,
+esk_status esk_sink_prepare(const char *name, const struct ArrowSchema *schema,
 	const esk_arrow_sink_options *options, esk_arrow_sink **ret_sink, esk_error *err)
 {
 	esk_arrow_sink_options complete = ESK_ARROW_SINK_OPTIONS_INIT;
 	if (options != NULL)
 		memcpy(&complete, options,
 			options->struct_size < sizeof complete ? options->struct_size : sizeof complete);
-	if (run == NULL || name == NULL || *name == '\0')
-		return esk_fail(err, ESK_EINVAL, "record batches need a run and the name of a stream");
 	esk_arrow_sink *sink = calloc(1, sizeof *sink);
 	if (sink == NULL)
 		return esk_fail_memory(err, sizeof *sink, "a sink");
-	sink->run = run;
 	esk_status status = copy_schema(schema, &sink->schema, err);
 	if (status == ESK_OK)
 		status = esk_map_make(name, &sink->schema, &sink->map, err);
 	if (status == ESK_OK)
 		status = esk_map_apply_options(&sink->map, &complete, err);
 	if (status == ESK_OK)
-		status = check_policy(sink, err);
-	if (status == ESK_OK)
 		status = make_tables(sink, err);
+	if (status != ESK_OK) {
+		esk_arrow_sink_close(sink);
+		return status;
+	}
+	*ret_sink = sink;
+	return ESK_OK;
+}
+
+esk_status esk_run_arrow(esk_run *run, const char *name, const struct ArrowSchema *schema,
+	const esk_arrow_sink_options *options, esk_arrow_sink **ret_sink, esk_error *err)
+{
+	esk_arrow_sink *sink = NULL;
+	if (run == NULL || name == NULL || *name == '\0')
+		return esk_fail(err, ESK_EINVAL, "record batches need a run and the name of a stream");
+	esk_status status = esk_sink_prepare(name, schema, options, &sink, err);
+	if (status == ESK_OK) {
+		sink->run = run;
+		status = check_policy(sink, err);
+	}
 	if (status == ESK_OK)
 		status = attach(sink, name, err);
 	if (status != ESK_OK) {
@@ -245,18 +259,8 @@ esk_stream *esk_arrow_sink_stream(const esk_arrow_sink *sink)
 
 /* ---- appending ---- */
 
-/* The sink is the only writer of the streams below its own: where their rows are is known before they are
- * appended. */
-static esk_status begin(esk_arrow_sink *sink, size_t extra_count, esk_error *err)
+esk_status esk_sink_begin(esk_arrow_sink *sink, esk_error *err)
 {
-	size_t count = sink->map.table_count + extra_count;
-	if (count > sink->part_capacity) {
-		esk_rows_part *grown = realloc(sink->parts, count * sizeof *grown);
-		if (grown == NULL)
-			return esk_fail_memory(err, count * sizeof *grown, "parts");
-		sink->parts = grown;
-		sink->part_capacity = count;
-	}
 	if (sink->ones_wanted > sink->ones_count) {
 		uint8_t *ones = realloc(sink->ones, sink->ones_wanted);
 		if (ones == NULL)
@@ -267,16 +271,38 @@ static esk_status begin(esk_arrow_sink *sink, size_t extra_count, esk_error *err
 	}
 	esk_arena_reset(&sink->arena);
 	sink->append++;
-	for (size_t t = 0; t < sink->map.table_count; t++) {
-		esk_sink_table *table = &sink->tables[t];
-		table->rows = 0;
-		if (t > 0 && esk_stream_rows(table->stream) != table->base)
+	for (size_t t = 0; t < sink->map.table_count; t++)
+		sink->tables[t].rows = 0;
+	return ESK_OK;
+}
+
+/* The sink is the only writer of the streams below its own: where their rows are is known before they are
+ * appended. */
+static esk_status check_alone(const esk_arrow_sink *sink, esk_error *err)
+{
+	for (size_t t = 1; t < sink->map.table_count; t++) {
+		const esk_sink_table *table = &sink->tables[t];
+		uint64_t rows = esk_stream_rows(table->stream);
+		if (rows != table->base)
 			return esk_fail(err, ESK_EBUSY,
 				"stream \"%s\" has %llu rows, %llu were appended by this sink: something "
 				"else writes to it",
-				sink->map.tables[t].name, (unsigned long long)esk_stream_rows(table->stream),
+				sink->map.tables[t].name, (unsigned long long)rows,
 				(unsigned long long)table->base);
 	}
+	return ESK_OK;
+}
+
+static esk_status make_room(esk_arrow_sink *sink, size_t extra_count, esk_error *err)
+{
+	size_t count = sink->map.table_count + extra_count;
+	if (count <= sink->part_capacity)
+		return ESK_OK;
+	esk_rows_part *grown = realloc(sink->parts, count * sizeof *grown);
+	if (grown == NULL)
+		return esk_fail_memory(err, count * sizeof *grown, "parts");
+	sink->parts = grown;
+	sink->part_capacity = count;
 	return ESK_OK;
 }
 
@@ -316,7 +342,11 @@ esk_status esk_arrow_sink_append(esk_arrow_sink *sink, const struct ArrowArray *
 			*ret_row = esk_stream_rows(sink->tables[0].stream);
 		return ESK_OK;
 	}
-	esk_status status = begin(sink, extra_count, err);
+	esk_status status = make_room(sink, extra_count, err);
+	if (status == ESK_OK)
+		status = check_alone(sink, err);
+	if (status == ESK_OK)
+		status = esk_sink_begin(sink, err);
 	if (status == ESK_OK)
 		status = esk_sink_fill(sink, batch, first, rows, err);
 	if (status == ESK_OK)

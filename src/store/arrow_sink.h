@@ -80,6 +80,12 @@ struct esk_arrow_sink {
 	uint64_t append; /* number of the present one */
 };
 
+/* arrow_sink.c: all of a sink but the run and its streams; closed as others are. */
+esk_status esk_sink_prepare(const char *name, const struct ArrowSchema *schema,
+	const esk_arrow_sink_options *options, esk_arrow_sink **ret_sink, esk_error *err);
+/* Before an append is filled: forgets what the one before needed. */
+esk_status esk_sink_begin(esk_arrow_sink *sink, esk_error *err);
+
 /* arrow_fill.c: cells for rows [first, first + rows) of a batch. */
 esk_status esk_sink_fill(
 	esk_arrow_sink *sink, const struct ArrowArray *batch, uint64_t first, uint64_t rows, esk_error *err);

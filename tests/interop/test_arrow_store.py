@@ -9,6 +9,8 @@ import datetime
 import decimal
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -664,3 +666,69 @@ def test_a_reader_beside_a_run_that_grows_sees_whole_rows(tmp_path):
         found, _ = store.read("run", "scope")
         assert rows_of(found) == rows_of([batch]) * 120
     assert len(list((tmp_path / "store").glob("*.h5"))) >= 1
+
+
+# ---- killed in the middle ----
+
+
+def nested_batch(number):
+    """Batch number `number` of a run: lists, lists of lists, categories that come one by one."""
+    rng = random.Random(number)
+    rows = rng.randint(1, 20)
+    kinds = {"w": pa.list_(pa.float64()), "t": pa.list_(pa.list_(pa.utf8())), "b": pa.binary()}
+    columns = {
+        name: pa.array([random_value(rng, kind, True) for _ in range(rows)], kind)
+        for name, kind in kinds.items()
+    }
+    words = [f"word {rng.randint(0, number)}" for _ in range(rows)]
+    columns["d"] = pa.array(words).dictionary_encode()
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def record_until_killed(path, start):
+    """What the child does: a line is an acknowledgement."""
+    store = Store(path)
+    run = store.run(
+        "run", append=True, ring_bytes=1 << 20, segment_bytes=60_000, commit_interval_ns=3_000_000
+    )
+    sink = run.sink("scope", nested_batch(0).schema)
+    for number in range(start, start + 100_000):
+        sink.append(nested_batch(number))
+        print(number, flush=True)
+
+
+def check_whole(path, acknowledged):
+    """All acknowledged batches are there, at most one more, and nothing of another."""
+    with Store(path) as store:
+        found, _ = store.read("run", "scope")
+        rows, number = rows_of(found), 0
+        expected = []
+        while len(expected) < len(rows):
+            expected += rows_of([nested_batch(number)])
+            number += 1
+        assert rows == expected and number in (acknowledged, acknowledged + 1)
+        values, _ = store.read("run", "scope/w")
+        assert len(rows_of(values)) == sum(len(row["w"] or []) for row in rows)
+        inner, _ = store.read("run", "scope/t/values")
+        assert len(rows_of(inner)) == sum(len(cell or []) for row in rows for cell in row["t"] or [])
+        categories, _ = store.read("run", "scope/d")
+        words = [row["categories"] for row in rows_of(categories)]
+        assert sorted(words) == sorted({row["d"] for row in rows})
+    return number
+
+
+def test_a_kill_leaves_lists_and_their_values_whole(tmp_path):
+    rng = random.Random(SEED)
+    path, number = tmp_path / "store", 0
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_arrow_store as t\n"
+    for _ in range(6):
+        call_it = f"t.record_until_killed({str(path)!r}, {number})"
+        with subprocess.Popen(
+            [sys.executable, "-c", script + call_it], stdout=subprocess.PIPE, text=True
+        ) as child:
+            for _ in range(rng.randint(1, 120)):
+                number = int(child.stdout.readline()) + 1
+            child.kill()
+            for line in child.stdout:
+                number = int(line) + 1
+        number = check_whole(path, number)
