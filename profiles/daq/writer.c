@@ -169,6 +169,7 @@ static esk_status make_writer(
 	if (options != NULL)
 		esk_daq_take_struct(&writer->options, sizeof writer->options, options);
 	writer->ring = ring;
+	writer->resuming = true;
 	writer->bytes_schema = bytes_schema();
 	init_locks(writer);
 	esk_status status = esk_daq_rules_parse(writer->options.columns, &writer->rules, err);

@@ -122,6 +122,11 @@ typedef struct esk_daq_lane {
 
 /* ---- the writer ---- */
 
+typedef struct esk_daq_loss {
+	uint64_t records, bytes;
+	uint64_t first, last; /* sequences */
+} esk_daq_loss;
+
 typedef struct esk_daq_bite {
 	uint64_t flush_position; /* where it began */
 	uint64_t end;            /* behind the last record that was read */
@@ -131,9 +136,8 @@ typedef struct esk_daq_bite {
 	uint64_t records;  /* read, skipped ones included */
 	uint64_t bytes;    /* payload of those that were not skipped */
 	uint64_t bad_records;
-	uint64_t lost_records, lost_bytes; /* as the ring says */
-	uint64_t first_lost, last_lost;    /* sequences */
-	uint64_t told_lost;                /* batches: of those, in the attributes of an item already */
+	esk_daq_loss lost;  /* as the ring says */
+	uint64_t told_lost; /* batches: of those, in the attributes of an item already */
 } esk_daq_bite;
 
 struct esk_daq_writer {
@@ -149,6 +153,8 @@ struct esk_daq_writer {
 	pthread_mutex_t draining; /* whoever takes from the ring */
 	esk_daq_account account;
 	esk_daq_bite bite;
+	esk_daq_loss held;    /* behind the last record that was taken */
+	bool resuming;        /* the next record is the first behind the place */
 	esk_daq_lane **lanes; /* by declaration */
 	uint32_t lane_count;
 	uint8_t *scratch; /* a copy of the record in hand */

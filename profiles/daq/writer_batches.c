@@ -41,7 +41,7 @@ esk_status esk_daq_batches_put(esk_daq_writer *writer, esk_daq_lane *lane, const
 {
 	char path[2 * ESK_MAX_NAME], join[2 * ESK_MAX_NAME];
 	esk_daq_bite *bite = &writer->bite;
-	uint64_t lost = bite->expected == 0 ? bite->lost_records - bite->told_lost : 0;
+	uint64_t lost = bite->expected == 0 ? bite->lost.records - bite->told_lost : 0;
 	char *attributes = make_attributes(writer, lane, entry, first_sequence, lost);
 	if (attributes == NULL)
 		return esk_daq_fail_memory(err, 1024, "attributes of a batch");

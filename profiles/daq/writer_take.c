@@ -1,4 +1,4 @@
-/* Bites: from the ring to the lanes, what was lost or bad, and the release (writer.h, W1, W3, W4). */
+/* Bites: from the ring to the lanes, what was lost or bad, and the release (writer.h, W1, W3 to W5). */
 #include "internal.h"
 #include "runs.h"
 #include "writer.h"
@@ -31,15 +31,28 @@ static bool is_full(const esk_daq_writer *writer)
 	return large && (bite->expected == 0 || bite->end >= writer->account.done_before);
 }
 
-static void note_loss(esk_daq_bite *bite, const esk_ring_record *record)
+static void add_loss(esk_daq_loss *to, const esk_daq_loss *loss)
 {
-	if (record->lost_before_records == 0)
+	if (loss->records == 0)
 		return;
-	if (bite->lost_records == 0)
-		bite->first_lost = record->sequence - record->lost_before_records;
-	bite->last_lost = record->sequence - 1;
-	bite->lost_records += record->lost_before_records;
-	bite->lost_bytes += record->lost_before_bytes;
+	if (to->records == 0)
+		to->first = loss->first;
+	to->last = loss->last;
+	to->records += loss->records;
+	to->bytes += loss->bytes;
+}
+
+/* W4: what is missing between the record read before and this one. */
+static void note_loss(esk_daq_writer *writer, const esk_ring_record *record)
+{
+	esk_daq_loss loss = {.records = record->lost_before_records, .bytes = record->lost_before_bytes};
+	uint64_t mark = esk_consumer_mark(writer->consumer);
+	if (writer->resuming && mark > 0 && record->sequence > mark + 1 + loss.records)
+		loss.records = record->sequence - 1 - mark;
+	writer->resuming = false;
+	loss.first = record->sequence - loss.records;
+	loss.last = record->sequence - 1;
+	add_loss(&writer->held, &loss);
 }
 
 /* A copy of the payload, since whoever has the ring may write there while it is looked at. */
@@ -59,9 +72,11 @@ static esk_status copy_payload(esk_daq_writer *writer, const esk_ring_record *re
 	return ESK_OK;
 }
 
-static void past(esk_daq_bite *bite, const esk_ring_record *record)
+static void past(esk_daq_writer *writer, const esk_ring_record *record)
 {
-	note_loss(bite, record);
+	esk_daq_bite *bite = &writer->bite;
+	add_loss(&bite->lost, &writer->held);
+	writer->held = (esk_daq_loss){0};
 	bite->records++;
 	bite->end = record->next_position;
 	bite->last_sequence = record->sequence;
@@ -74,10 +89,11 @@ static esk_status take_record(esk_daq_writer *writer, const esk_ring_record *rec
 	esk_daq_lane *lane = NULL;
 	uint64_t piece;
 	uint32_t declaration = record->kind == ESK_DAQ_BYTES ? 0 : record->stream;
+	note_loss(writer, record);
 	bool known = record->kind == ESK_DAQ_BYTES || (record->kind == ESK_DAQ_BATCH && declaration > 0);
 	if (esk_daq_account_done(&writer->account, declaration, record->position, &piece)) {
 		bite->skipped++;
-		past(bite, record);
+		past(writer, record);
 		return ESK_OK;
 	}
 	esk_status status = copy_payload(writer, record, err);
@@ -88,7 +104,7 @@ static esk_status take_record(esk_daq_writer *writer, const esk_ring_record *rec
 	status = known ? esk_daq_lane_find(writer, declaration, &lane, err) : ESK_OK;
 	if (status != ESK_OK)
 		return status;
-	past(bite, record);
+	past(writer, record);
 	bite->bytes += record->size_bytes;
 	if (lane == NULL) {
 		esk_error why;
@@ -152,7 +168,7 @@ static esk_status flush_lanes(esk_daq_writer *writer, esk_error *err)
 static uint64_t lost_records(const esk_daq_bite *bite)
 {
 	uint64_t accounted = bite->expected > bite->skipped ? bite->expected - bite->skipped : 0;
-	return bite->lost_records > accounted ? bite->lost_records - accounted : 0;
+	return bite->lost.records > accounted ? bite->lost.records - accounted : 0;
 }
 
 /* The stream in which a loss is marked: that of the instrument where the ring has but one. */
@@ -171,15 +187,15 @@ static esk_stream *marked_stream(const esk_daq_writer *writer)
 static esk_status mark_loss(esk_daq_writer *writer, const esk_daq_entry *entry, esk_error *err)
 {
 	const esk_daq_bite *bite = &writer->bite;
-	uint64_t last = bite->lost_records > 0 ? bite->last_lost : bite->last_sequence;
+	uint64_t last = bite->lost.records > 0 ? bite->lost.last : bite->last_sequence;
 	uint64_t records = entry->lost_records + entry->bad_records;
 	uint64_t first = last >= records ? last - records + 1 : 1;
-	if (bite->lost_records > 0)
-		first = bite->first_lost;
+	if (bite->lost.records > 0)
+		first = bite->lost.first;
 	return esk_stream_note_loss(marked_stream(writer), records, entry->lost_bytes, first, last, err);
 }
 
-/* W4: a row for all lanes, where something was lost or bad. */
+/* W5: a row for all lanes, where something was lost or bad. */
 static esk_status account_losses(esk_daq_writer *writer, esk_error *err)
 {
 	const esk_daq_bite *bite = &writer->bite;
@@ -193,8 +209,8 @@ static esk_status account_losses(esk_daq_writer *writer, esk_error *err)
 		.time_ns = esk_daq_now_ns()};
 	if (entry.lost_records + entry.bad_records == 0)
 		return ESK_OK;
-	entry.lost_bytes = (uint64_t)((double)bite->lost_bytes * (double)entry.lost_records /
-				      (double)(bite->lost_records > 0 ? bite->lost_records : 1));
+	entry.lost_bytes = (uint64_t)((double)bite->lost.bytes * (double)entry.lost_records /
+				      (double)(bite->lost.records > 0 ? bite->lost.records : 1));
 	const void *cells[ESK_DAQ_RING_COLUMNS];
 	esk_daq_entry_cells(&entry, cells);
 	esk_status status = mark_loss(writer, &entry, err);
@@ -219,12 +235,20 @@ static esk_status account_losses(esk_daq_writer *writer, esk_error *err)
 /* W1: what the run has acknowledged is given back. */
 static void release(esk_daq_writer *writer)
 {
-	esk_consumer_release(writer->consumer, writer->bite.end);
+	esk_consumer_release_marked(writer->consumer, writer->bite.end, writer->bite.last_sequence);
 	esk_daq_account_released(&writer->account);
 	pthread_mutex_lock(&writer->lock);
 	writer->stats.bytes += writer->bite.bytes;
 	pthread_mutex_unlock(&writer->lock);
-	atomic_store(&writer->taken_position, writer->bite.end);
+}
+
+/* How far the ring was looked at, for lag and flushes: beyond the last record there may be pads, and reservations of the
+ * dead. */
+static void note_position(esk_daq_writer *writer)
+{
+	esk_consumer_stats place = {.struct_size = sizeof place};
+	if (esk_consumer_get_stats(writer->consumer, &place, NULL) == ESK_OK)
+		atomic_store(&writer->taken_position, place.position);
 }
 
 /* The bite is read again from its beginning; what of it the run has is skipped then. */
@@ -234,6 +258,8 @@ static void give_back(esk_daq_writer *writer)
 		if (writer->lanes[i] != NULL)
 			esk_daq_lane_forget(writer->lanes[i]);
 	esk_consumer_rewind(writer->consumer);
+	writer->held = (esk_daq_loss){0};
+	writer->resuming = true;
 }
 
 esk_status esk_daq_take(esk_daq_writer *writer, uint64_t stop, bool *ret_any, esk_error *err)
@@ -255,6 +281,7 @@ esk_status esk_daq_take(esk_daq_writer *writer, uint64_t stop, bool *ret_any, es
 		*ret_any |= writer->bite.records > 0;
 		if (writer->bite.end > writer->bite.flush_position)
 			release(writer);
+		note_position(writer);
 	}
 	return ESK_OK;
 }
