@@ -468,7 +468,7 @@ static void what_is_overwritten_is_accounted_for_to_the_record(void **state)
 	esk_daq_writer *writer = open_writer(ring, "run", ESK_DAQ_COLUMNS);
 	uint64_t written = 0;
 	for (unsigned round = 0; round < daq_rounds(30); round++) {
-		for (unsigned n = daq_random(&seed) % 6000; n > 0; n--)
+		for (unsigned n = round == 0 ? 12000 : daq_random(&seed) % 6000; n > 0; n--)
 			check_ok(esk_daq_source_write(source, daq_fill(&batch, (int64_t)written++, 1), err));
 		if (round % 7 == 6) {
 			check_ok(esk_daq_writer_close(writer, err));
