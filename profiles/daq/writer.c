@@ -16,6 +16,8 @@
 #define FLUSH_PATIENCE_NS \
 	30000000000ull /* for records in front of which a producer reserved and stands still */
 #define FLUSH_NAP_NS 1000000ull
+#define RUN_PATIENCE_NS \
+	500000000ull /* for room in the run's ring; then the bite is given back and tried again */
 #define DEFAULT_CONSUMER "hdf5"
 
 void esk_daq_writer_log(const esk_daq_writer *writer, esk_log_level level, const char *format, ...)
@@ -70,6 +72,7 @@ static esk_status open_run(esk_daq_writer *writer, const char *name, esk_error *
 	bool batches = options->layout == ESK_DAQ_BATCHES;
 	uint64_t commit_ns = batches ? interval_ns(writer) / COMMIT_PART : interval_ns(writer);
 	run.commit_interval_ns = commit_ns > 0 ? commit_ns : 1;
+	run.block_timeout_ns = RUN_PATIENCE_NS;
 	run.codec = options->codec;
 	run.ring_bytes = options->ring_bytes;
 	run.segment_bytes = options->segment_bytes;

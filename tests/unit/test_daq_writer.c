@@ -2,6 +2,9 @@
  * accounted for. */
 #include "daq_support.h"
 
+#include "store/store.h"
+#include "support/fault_os.h"
+
 #include <sched.h>
 
 #define RUN_RING_BYTES (4u << 20)
@@ -512,6 +515,48 @@ static void a_lossy_writer_does_not_hold_the_ring(void **state)
 	expect_series("run", ESK_DAQ_DEFAULT_INSTRUMENT, written);
 }
 
+/* ---- a full disk ---- */
+
+static void on_a_full_disk_records_stay_in_the_ring_and_recording_goes_on_by_itself(void **state)
+{
+	esk_fault *fault = esk_fault_new(1);
+	esk_store_environment environment = {.os = esk_fault_os(fault)};
+	esk_store *store;
+	esk_daq_writer *writer;
+	esk_daq_writer_options options = ESK_DAQ_WRITER_OPTIONS_INIT;
+	esk_error why = {0};
+	int64_t row = 0;
+	esk_ring *ring = make_ring("r", ESK_REJECT);
+	options.ring_bytes = 128 << 10;
+	check_ok(esk_store_create_in(&environment, daq_path("store"), err));
+	check_ok(esk_store_open_in(&environment, daq_path("store"), NULL, &store, err));
+	check_ok(esk_daq_writer_open_in(store, "run", ring, &options, &writer, err));
+	write_rows(ring, NULL, row, 100);
+	row += 100;
+	check_ok(esk_daq_writer_flush(writer, err));
+	esk_fault_set_space(fault, 0);
+	daq_batch batch;
+	while (esk_daq_write_arrow(ring, NULL, daq_schema(), daq_fill(&batch, row, 50), NULL) == ESK_OK) {
+		row += 50;
+		if (row % 5000 == 0)
+			assert_int_not_equal(esk_daq_writer_step(writer, &why), ESK_OK);
+	}
+	esk_daq_writer_stats stats = stats_of(writer);
+	assert_int_not_equal(stats.status, ESK_OK);
+	assert_string_not_equal(stats.error, "");
+	assert_true(stats.lag_bytes > 500000);
+	assert_int_equal(stats.lost_records + stats.bad_records, 0);
+	esk_fault_set_space(fault, UINT64_MAX);
+	check_ok(esk_daq_writer_flush(writer, err));
+	assert_int_equal(stats_of(writer).status, ESK_OK);
+	assert_int_equal(stats_of(writer).lag_bytes, 0);
+	check_ok(esk_daq_writer_close(writer, err));
+	check_ok(esk_store_close(store, err));
+	esk_fault_free(fault);
+	esk_ring_detach(ring);
+	expect_series("run", ESK_DAQ_DEFAULT_INSTRUMENT, (uint64_t)row);
+}
+
 /* ---- the thread ---- */
 
 static void the_thread_drains_while_producers_write(void **state)
@@ -770,6 +815,7 @@ int main(void)
 		TEST(another_schema_under_the_same_name_is_refused_and_counted),
 		TEST(what_is_overwritten_is_accounted_for_to_the_record),
 		TEST(a_lossy_writer_does_not_hold_the_ring),
+		TEST(on_a_full_disk_records_stay_in_the_ring_and_recording_goes_on_by_itself),
 		TEST(the_thread_drains_while_producers_write),
 		TEST(deaths_of_producer_and_writer_lose_no_row_and_double_none),
 		TEST(what_is_overwritten_around_deaths_is_accounted_for_too),
