@@ -20,8 +20,9 @@
 #define FILE_MAX (1u << 20)
 #define READS_MAX (CAPACITY / 4)
 
-static unsigned char *sound[3]; /* a ring of each policy */
-static size_t sound_bytes;
+#define SOUND 6 /* a ring of each policy, without consumers and with */
+static unsigned char *sound[SOUND];
+static size_t sound_bytes[SOUND];
 static int file = -1;
 static char path[64];
 
@@ -33,7 +34,7 @@ static void must(bool holds, const char *what)
 	abort();
 }
 
-static void fill(esk_ring *ring)
+static void fill(esk_ring *ring, esk_consumer *consumer)
 {
 	for (uint32_t n = 0; n < 150; n++) {
 		esk_ring_slot slot;
@@ -46,7 +47,11 @@ static void fill(esk_ring *ring)
 			esk_ring_publish(ring, &slot);
 		esk_ring_record record;
 		bool found;
-		if (n % 3 == 0 && esk_ring_read(ring, &record, &found, NULL) == ESK_OK && found)
+		if (n % 3 != 0)
+			continue;
+		if (consumer != NULL && esk_consumer_read(consumer, &record, &found, NULL) == ESK_OK && found)
+			esk_consumer_release_marked(consumer, record.next_position, n);
+		if (consumer == NULL && esk_ring_read(ring, &record, &found, NULL) == ESK_OK && found)
 			esk_ring_release(ring, record.next_position);
 	}
 }
@@ -55,23 +60,36 @@ static void prepare(void)
 {
 	char name[64];
 	snprintf(name, sizeof name, "/dev/shm/esker-fuzz-ring-%ld", (long)getpid());
-	for (int policy = 0; policy < 3; policy++) {
+	for (int kind = 0; kind < SOUND; kind++) {
+		int policy = kind % 3;
 		esk_ring_options options = {.struct_size = sizeof options,
 			.capacity_bytes = CAPACITY,
 			.policy = (esk_policy)policy,
+			.block_timeout_ns = 1,
 			.payload_checksums = policy == ESK_REJECT,
 			.stream_id = 99,
 			.blob = "fuzz",
-			.blob_bytes = 4};
+			.blob_bytes = 4,
+			.consumers = kind < 3 ? 0 : 3,
+			.declarations_bytes = kind < 3 ? 0 : 512};
 		esk_ring *ring;
 		must(esk_ring_create(name, &options, &ring, NULL) == ESK_OK, "a ring can be made");
-		must(esk_ring_drain_begin(ring, NULL) == ESK_OK, "it can be drained");
-		fill(ring);
-		sound_bytes = ring->mapped_bytes;
+		esk_consumer *consumer = NULL;
+		uint32_t number;
+		if (kind < 3) {
+			must(esk_ring_drain_begin(ring, NULL) == ESK_OK, "it can be drained");
+		} else {
+			must(esk_consumer_open(ring, "fuzz", NULL, &consumer, NULL) == ESK_OK,
+				"it has places");
+			must(esk_ring_declare(ring, "what", 4, &number, NULL) == ESK_OK, "and declarations");
+		}
+		fill(ring, consumer);
+		esk_consumer_close(consumer);
 		esk_ring_drain_end(ring);
-		sound[policy] = malloc(sound_bytes);
-		must(sound[policy] != NULL, "memory");
-		memcpy(sound[policy], ring->header, sound_bytes);
+		sound_bytes[kind] = ring->mapped_bytes;
+		sound[kind] = malloc(sound_bytes[kind]);
+		must(sound[kind] != NULL, "memory");
+		memcpy(sound[kind], ring->header, sound_bytes[kind]);
 		esk_ring_detach(ring);
 		unlink(name);
 	}
@@ -118,8 +136,8 @@ static void put_header(esk_ring *ring, const change *c)
 
 static void change_sound(const uint8_t *data, size_t size)
 {
-	const unsigned char *base = sound[size > 0 ? data[0] % 3 : 0];
-	write_file(base, sound_bytes);
+	size_t kind = size > 0 ? data[0] % SOUND : 0;
+	write_file(sound[kind], sound_bytes[kind]);
 	esk_ring *ring;
 	must(esk_ring_attach(path, &ring, NULL) == ESK_OK, "a sound ring can be attached");
 	for (size_t at = 1; at + sizeof(change) <= size; at += sizeof(change)) {
@@ -128,11 +146,58 @@ static void change_sound(const uint8_t *data, size_t size)
 		if (c.what % 2 == 1)
 			put_header(ring, &c);
 		else
-			must(pwrite(file, &c.a, c.size % 9, (off_t)(c.offset % sound_bytes)) >= 0, "poke");
+			must(pwrite(file, &c.a, c.size % 9, (off_t)(c.offset % sound_bytes[kind])) >= 0,
+				"poke");
 	}
 	esk_ring_detach(ring);
 	/* A poke at the very end may have made the file longer. */
-	must(ftruncate(file, (off_t)sound_bytes) == 0, "truncate");
+	must(ftruncate(file, (off_t)sound_bytes[kind]) == 0, "truncate");
+}
+
+static void use_declarations(esk_ring *ring)
+{
+	uint32_t number;
+	uint64_t sum = 0;
+	for (uint32_t i = 1; i <= 20; i++) {
+		const void *bytes;
+		size_t size;
+		if (esk_ring_declaration(ring, i, &bytes, &size, NULL) == ESK_OK)
+			for (size_t at = 0; at < size; at++)
+				sum += ((const unsigned char *)bytes)[at];
+	}
+	esk_ring_declare(ring, &sum, sizeof sum, &number, NULL);
+}
+
+static void use_consumers(esk_ring *ring)
+{
+	static const char *const names[] = {"fuzz", "new", "fuzz"};
+	for (uint32_t i = 0; i < esk_ring_consumer_places(ring); i++) {
+		esk_consumer_info info = {.struct_size = sizeof info};
+		esk_ring_consumer_at(ring, i, &info);
+	}
+	for (int i = 0; i < 3; i++) {
+		esk_consumer *consumer;
+		esk_consumer_options options = ESK_CONSUMER_OPTIONS_INIT;
+		options.lossy = i == 2;
+		options.from_head = i == 1;
+		if (esk_consumer_open(ring, names[i], &options, &consumer, NULL) != ESK_OK)
+			continue;
+		esk_ring_record record;
+		bool found = true;
+		uint64_t reads = 0, sum = 0;
+		while (esk_consumer_read(consumer, &record, &found, NULL) != ESK_OK || found) {
+			must(++reads < READS_MAX, "reading ends");
+			for (uint32_t at = 0; found && at < record.size_bytes; at += 61)
+				sum += ((const unsigned char *)record.payload)[at];
+			if (found && reads % 5 == 0)
+				esk_consumer_release(consumer, record.position);
+		}
+		esk_consumer_wait(consumer, 0);
+		esk_consumer_release_marked(consumer, UINT64_MAX, sum);
+		esk_consumer_rewind(consumer);
+		esk_consumer_close(consumer);
+	}
+	esk_consumer_remove(ring, "new", NULL);
 }
 
 static void use(void)
@@ -167,6 +232,8 @@ static void use(void)
 		esk_ring_release(ring, UINT64_MAX);
 		esk_ring_rewind(ring);
 	}
+	use_declarations(ring);
+	use_consumers(ring);
 	for (int i = 0; i < 20; i++) {
 		esk_ring_slot slot;
 		if (esk_ring_reserve(ring, 0, 0, 1000, &slot, NULL) != ESK_OK)
