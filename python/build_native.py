@@ -14,7 +14,17 @@ from pathlib import Path
 
 # In the order of inclusion: a header uses only what stands before it.
 HEADERS = ["status", "log", "column", "codec", "ref", "store", "reader", "query", "check"]
-HEADERS += ["machine", "plain", "replay", "ring"]
+HEADERS += [
+    "machine",
+    "plain",
+    "replay",
+    "ring",
+    "arrow",
+    "arrow_encode",
+    "arrow_store",
+    "storage_config",
+    "daq",
+]
 
 # The C library calls these from its own threads or from the calling one; esker/_log.py and esker/_check.py
 # define them.
@@ -26,6 +36,11 @@ extern "Python" {
 }
 void esker_log(void *arg, esk_log_level level, const char *message);
 void esker_log_enable(bool enable);
+void esker_release_nothing_schema(struct ArrowSchema *schema);
+void esker_release_nothing_array(struct ArrowArray *array);
+void *esker_stream_new(void);
+void esker_stream_free(void *stream);
+void *esker_stream_destructor(void);
 """
 
 # Between the library's threads and Python stands a gate that is shut when the interpreter begins to end:
@@ -33,6 +48,7 @@ void esker_log_enable(bool enable);
 SOURCE = """
 #include <esker/esker.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 static void esker_python_log(void *, esk_log_level, const char *);
 static atomic_bool log_enabled;
@@ -46,6 +62,41 @@ static void esker_log(void *arg, esk_log_level level, const char *message)
 {
     if (atomic_load(&log_enabled))
         esker_python_log(arg, level, message);
+}
+
+/* Arrays that Python owns: whoever is lent them has nothing to release. */
+static void esker_release_nothing_schema(struct ArrowSchema *schema)
+{
+    schema->release = NULL;
+}
+
+static void esker_release_nothing_array(struct ArrowArray *array)
+{
+    array->release = NULL;
+}
+
+/* A stream in a capsule: whoever takes it out leaves an empty one behind. */
+static void *esker_stream_new(void)
+{
+    return calloc(1, sizeof(struct ArrowArrayStream));
+}
+
+static void esker_stream_free(void *memory)
+{
+    struct ArrowArrayStream *stream = memory;
+    if (stream != NULL && stream->release != NULL)
+        stream->release(stream);
+    free(stream);
+}
+
+static void esker_destroy_stream(PyObject *capsule)
+{
+    esker_stream_free(PyCapsule_GetPointer(capsule, "arrow_array_stream"));
+}
+
+static void *esker_stream_destructor(void)
+{
+    return (void *)esker_destroy_stream;
 }
 """
 
