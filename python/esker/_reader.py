@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from esker._arrow_rows import ArrowRows
 from esker._columns import ColumnSpec, array_text, shape_text
 from esker._errors import NotFound, RangeError, ShapeMismatch, TypeMismatch, call, text
 from esker._handle import Handle, close_at_exit
@@ -109,6 +110,20 @@ class Reader:
         """Numbers, texts and truth values that are attributes of the file's root, without Esker's own."""
         with self._lock, self._handle as reader:
             return dict(json.loads(text(lib.esk_reader_attributes(reader))))
+
+    def arrow(
+        self, stream: str = "/", start: int = 0, stop: int | None = None, *, batch_rows: int = 0
+    ) -> ArrowRows:
+        """Rows [start, stop) of a stream for whatever takes Arrow: `pyarrow.table(reader.arrow())`.
+
+        Parameters
+        ----------
+        stream : str
+            "/" for the root of the file.
+        batch_rows : int
+            Rows of a record batch at most; 0: about 4 MiB.
+        """
+        return ArrowRows(self, stream, start, stop, batch_rows)
 
     def refresh(self) -> None:
         """Sees what was committed since. Columns stay valid; their rows may grow."""

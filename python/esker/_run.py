@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from esker._arrow_rows import ArrowSink, ColumnRules
 from esker._columns import Columns, ColumnSpec, column_specs, columns_like
 from esker._errors import Busy, InvalidArgument, NotFound, Status, call, text
 from esker._handle import Closing, Handle, close_at_exit
@@ -76,6 +77,7 @@ class Run(Closing):
         self._handle = Handle(pointer, f"run {name!r}", recording=True)
         self._what = f"run {name!r}"
         self._streams: weakref.WeakValueDictionary[str, Stream] = weakref.WeakValueDictionary()
+        self._sinks: weakref.WeakSet[ArrowSink] = weakref.WeakSet()
         self._lock = threading.RLock()
         self._reader: Reader | None = None
         self._wait_s = block_timeout_s + 10.0
@@ -129,6 +131,34 @@ class Run(Closing):
             raise InvalidArgument(f"run {self.name!r}, stream {name!r}: expected columns or like, found both")
         specs = column_specs(columns) if columns is not None else columns_like(like or {})
         return self._open_stream(name, specs, {"index": index, "rows_attribute": rows_attribute})
+
+    def arrow(
+        self,
+        name: str,
+        like: Any,
+        *,
+        codec: str | None = None,
+        chunk_rows: int = 0,
+        columns: ColumnRules | None = None,
+        units: Mapping[str, str] | None = None,
+        long_names: Mapping[str, str] | None = None,
+    ) -> ArrowSink:
+        """Opens a stream for record batches of the schema of `like`, a batch.
+
+        Parameters
+        ----------
+        name : str
+            HDF5 group of its columns; "/" for the root of the file.
+        like : batch
+            Anything that offers Arrow's C data interface, or a mapping from names to numpy arrays.
+        codec, chunk_rows : str, int
+            Of columns that nothing else gives one.
+        columns : mapping, optional
+            Of single columns: name to codec, or to (codec, rows per chunk).
+        units, long_names : mapping, optional
+            Of single columns.
+        """
+        return ArrowSink(self, name, like, codec, chunk_rows, columns, units, long_names)
 
     def _open_stream(self, name: str, specs: list[ColumnSpec], texts: Mapping[str, str | None]) -> Stream:
         options = ffi.new("esk_stream_options *")
@@ -236,6 +266,8 @@ class Run(Closing):
         with self._lock:
             if self._handle.closed:
                 return
+            for sink in list(self._sinks):
+                sink.close()
             for stream in list(self._streams.values()):
                 stream._shut(self._wait_s)
             reader, self._reader = self._reader, None

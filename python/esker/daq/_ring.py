@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
 import weakref
@@ -54,6 +55,14 @@ class Record:
     """Records overwritten between the one read before and this one."""
 
 
+class _Region:
+    """The mapped bytes of a ring; alive as long as any view of them."""
+
+    def __init__(self, kind: Any, address: int) -> None:
+        self.bytes = type("RingBytes", (kind,), {}).from_address(address)
+        self.bytes.region = self
+
+
 class RingBuffer(Closing):
     """A ring in shared memory: any number of processes write to it, and read from it.
 
@@ -67,6 +76,8 @@ class RingBuffer(Closing):
         self._handle = Handle(pointer, self._what, recording=False)
         self._users: weakref.WeakSet[Any] = weakref.WeakSet()
         """What must be closed before the mapping goes."""
+        self._region: weakref.ref[Any] | None = None
+        """What every view of `data` keeps alive."""
         close_at_exit(self)
 
     @classmethod
@@ -146,12 +157,21 @@ class RingBuffer(Closing):
         return f"<esker.daq.RingBuffer {self.path!r}{' (closed)' if self._handle.closed else ''}>"
 
     def close(self) -> None:
-        """Unmaps the ring; the file stays. Views of `data` must not be used any more."""
+        """Unmaps the ring, once no view of `data` is left; the file stays."""
         for user in list(self._users):
             user.close()
         pointer = self._handle.take()
-        if pointer is not None:
+        region = self._region() if self._region is not None else None
+        if pointer is None:
+            return
+        if region is not None:
+            weakref.finalize(region, lib.esk_ring_detach, pointer)
+        else:
             lib.esk_ring_detach(pointer)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self.close()
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -216,7 +236,12 @@ class RingBuffer(Closing):
         """The data region itself, read-only, without a copy. Producers write into it all the while."""
         size = ffi.new("uint64_t *")
         with self._handle as ring:
-            return memoryview(ffi.buffer(lib.esk_ring_data(ring, size), size[0])).toreadonly()
+            region = self._region() if self._region is not None else None
+            if region is None:
+                address = int(ffi.cast("uintptr_t", lib.esk_ring_data(ring, size)))
+                region = _Region(ctypes.c_ubyte * size[0], address)
+                self._region = weakref.ref(region)
+            return memoryview(region.bytes).cast("B").toreadonly()
 
     def stats(self) -> RingStats:
         """Counters of the ring."""
@@ -259,6 +284,10 @@ class Source(Closing):
         pointer = self._handle.take()
         if pointer is not None:
             lib.esk_daq_source_close(pointer)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self.close()
 
 
 class Consumer(Closing):
@@ -321,6 +350,10 @@ class Consumer(Closing):
         if pointer is not None:
             lib.esk_consumer_close(pointer)
 
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self.close()
+
 
 class Tap(Closing):
     """A live view. Made by `RingBuffer.tap`; for one thread at a time. Iterating gives what is there now."""
@@ -359,6 +392,10 @@ class Tap(Closing):
         pointer = self._handle.take()
         if pointer is not None:
             lib.esk_tap_close(pointer)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self.close()
 
 
 def _record(raw: Any, payload: bytes) -> Record:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from esker._arrow_rows import ColumnRules, column_rules
 from esker._errors import InvalidArgument, Status, call, text
 from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
@@ -88,7 +89,7 @@ class HDF5Writer(Closing):
         layout: Layout = "columns",
         flush_interval_s: float = 1.0,
         codec: str | None = None,
-        columns: Mapping[str, str | tuple[str, int]] | None = None,
+        columns: ColumnRules | None = None,
         consumer: str = "hdf5",
         lossy: bool = False,
         ring_bytes: int = 0,
@@ -184,16 +185,6 @@ def period(name: str) -> int:
     if name not in PERIODS:
         raise InvalidArgument(f"rotate: expected one of {sorted(PERIODS)}, found {name!r}")
     return PERIODS[name]
-
-
-def column_rules(columns: Mapping[str, str | tuple[str, int]]) -> str:
-    """Codecs and chunk rows of single columns, as `esk_arrow_sink_options.columns` has them."""
-    rules = []
-    for name, rule in columns.items():
-        codec, rows = (rule, 0) if isinstance(rule, str) else rule
-        path = "".join(f"%{byte:02X}" if chr(byte) in " ,;@#%" else chr(byte) for byte in name.encode())
-        rules.append(f"{path}{'@' + codec if codec else ''}{f'#{rows}' if rows else ''}")
-    return " ".join(rules)
 
 
 def set_texts(struct: Any, **texts: str | None) -> list[Any]:
