@@ -117,6 +117,8 @@ class _Columns:
         if not isinstance(name, str):
             raise TypeMismatch(f"expected names of columns as text, found {name!r}")
         array = np.asarray(value)
+        if array.dtype.kind in "US" and not isinstance(value, np.ndarray):
+            array = np.asarray(value, object)  # numpy would have made texts of numbers among texts
         if array.ndim == 0:
             raise InvalidArgument(f"column {name!r}: expected an array, found a single value; write [value]")
         named = name.encode()

@@ -1,0 +1,220 @@
+"""`esker.daq.RingBuffer` and what reads from it, in one process and in several."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import stat
+import uuid
+from pathlib import Path
+
+import esker
+import numpy as np
+import pytest
+from esker.daq import RingBuffer
+
+pa = pytest.importorskip("pyarrow")
+
+
+@pytest.fixture
+def path():
+    name = Path("/dev/shm") / f"esker-test-{uuid.uuid4().hex}.ring"
+    yield name
+    name.unlink(missing_ok=True)
+
+
+def test_the_seeds_names_work_as_its_document_says(path):
+    with RingBuffer.create(path, 1) as ring:
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        ring.write(b"hello ")
+        ring.write(bytearray(b"world"))
+        assert ring.read_snapshot() == b"hello world"
+        ring.advance_tail(8)
+        assert ring.read_snapshot() == b"rld"
+        ring.advance_tail(3)
+        assert ring.read_snapshot() == b""
+    with RingBuffer.open(path) as again:
+        again.write(np.arange(3, dtype=np.int32))
+        assert np.frombuffer(again.read_snapshot(), np.int32).tolist() == [0, 1, 2]
+        assert again.stats().last_sequence == 3 and again.stats().capacity_bytes == 1 << 20
+
+
+def test_a_full_ring_overwrites_the_oldest_whole_records(path):
+    with RingBuffer.create(path, 1) as ring:
+        for n in range(5000):
+            ring.write(n.to_bytes(8, "little") * 100)
+        seen = np.frombuffer(ring.read_snapshot(), np.uint64).reshape(-1, 100)
+        assert (seen == seen[:, :1]).all() and (np.diff(seen[:, 0].astype(int)) == 1).all()
+        assert seen[-1, 0] == 4999 and 900 < len(seen) < 1400
+
+
+def test_what_is_no_ring_is_refused(path):
+    with pytest.raises(esker.NotFound):
+        RingBuffer.open(path)
+    path.write_bytes(bytes(1 << 20))
+    with pytest.raises(esker.Corrupt):
+        RingBuffer.open(path)
+    with pytest.raises(esker.Exists):
+        RingBuffer.create(path, 1)
+    path.unlink()
+    for capacity in (0, 1 << 40, -1):
+        with pytest.raises(esker.Error):
+            RingBuffer.create(path, capacity)
+    with pytest.raises(ValueError):
+        RingBuffer.create(path, 1, policy="drop")
+    RingBuffer.create(path, 1).close()
+    os.truncate(path, 1 << 19)
+    with pytest.raises(esker.Corrupt):
+        RingBuffer.open(path)
+
+
+def test_an_oversized_write_and_a_rejected_one_leave_the_ring_as_it_was(path):
+    with RingBuffer.create(path, 1, policy="reject") as ring:
+        with pytest.raises(esker.RangeError):
+            ring.write(bytes(1 << 20))
+        with pytest.raises(esker.FullError):
+            for _ in range(100):
+                ring.write(bytes(100_000))
+        count = ring.stats().last_sequence
+        assert 5 < count < 12 and ring.read_snapshot() == bytes(100_000 * count)
+
+
+def test_the_data_region_is_seen_without_a_copy_and_outlives_the_ring(path):
+    ring = RingBuffer.create(path, 1)
+    view = ring.data
+    assert view.readonly and len(view) == 1 << 20 and ring.data_address() % 8 == 0
+    ring.write(b"needle in the ring")
+    assert bytes(view[:4096]).find(b"needle in the ring") >= 0
+    ring.close()
+    gc.collect()
+    assert bytes(view[:4096]).find(b"needle in the ring") >= 0
+    with pytest.raises(esker.ClosedError):
+        ring.write(b"x")
+    with pytest.raises(esker.ClosedError):
+        _ = ring.data
+
+
+def test_consumers_have_places_of_their_own(path):
+    with RingBuffer.create(path, 1, policy="block", block_timeout_s=0.01) as ring:
+        with ring.consumer("first") as first, ring.consumer("second") as second:
+            for n in range(10):
+                ring.write(bytes([n]))
+            assert [record.payload[0] for record in first] == list(range(10))
+            record = second.read()
+            second.release()
+            assert (
+                record is not None and record.sequence == 1 and record.kind == 1 and record.lost_before == 0
+            )
+            with pytest.raises(esker.Busy):
+                ring.consumer("first")
+        with ring.consumer("second") as again:  # goes on behind what was released
+            assert [record.payload[0] for record in again] == list(range(1, 10))
+        with ring.consumer("first") as again:  # nothing was released
+            assert len(list(again)) == 10
+        with pytest.raises(esker.TimeoutError):  # two lossless consumers keep what they have not released
+            for _ in range(2000):
+                ring.write(bytes(1000))
+
+
+def test_a_lossy_consumer_is_told_what_it_missed(path):
+    with RingBuffer.create(path, 1) as ring, ring.consumer("slow", lossy=True) as slow:
+        for n in range(3000):
+            ring.write(n.to_bytes(4, "little") * 250)
+        records = list(slow)
+        assert records[0].lost_before == records[0].sequence - 1 > 1000
+        assert records[0].lost_before + len(records) == 3000
+        assert all(record.lost_before == 0 for record in records[1:])
+
+
+def test_a_tap_sees_every_nth_record_and_holds_nothing(path):
+    with RingBuffer.create(path, 1, policy="reject") as ring, ring.tap(3) as tap:
+        assert tap.read() is None
+        for n in range(9):
+            ring.write(bytes([n]) * 10)
+        assert [record.payload[0] for record in tap] == [0, 3, 6]
+        assert ring.stats().last_sequence == 9
+
+
+def produce(path, producer, count):
+    with RingBuffer.open(path) as ring:
+        for n in range(count):
+            ring.write(np.array([producer, n], np.uint32))
+
+
+def test_several_processes_write_and_each_record_arrives_once(path):
+    with RingBuffer.create(path, 1, policy="block") as ring, ring.consumer("all") as consumer:
+        context = multiprocessing.get_context("spawn")
+        writers = [context.Process(target=produce, args=(path, n, 20_000)) for n in range(3)]
+        for writer in writers:
+            writer.start()
+        last = [-1, -1, -1]
+        while last != [19_999] * 3:
+            if not consumer.wait(10):
+                pytest.fail(f"nothing came behind {last}")
+            for record in consumer:
+                producer, n = np.frombuffer(record.payload, np.uint32).tolist()
+                assert n == last[producer] + 1
+                last[producer] = n
+            consumer.release()
+        for writer in writers:
+            writer.join()
+            assert writer.exitcode == 0
+
+
+def write_for_ever(path, ready):
+    with RingBuffer.open(path) as ring:
+        for n in range(1 << 40):
+            ring.write(np.full(50, n, np.uint64))
+            ready.value = n
+
+
+def test_a_killed_producer_leaves_whole_records_and_a_ring_that_works(path):
+    context = multiprocessing.get_context("spawn")
+    for _ in range(3):
+        with RingBuffer.create(path, 1) as ring:
+            ready = context.Value("Q", 0, lock=False)
+            writer = context.Process(target=write_for_ever, args=(path, ready))
+            writer.start()
+            while ready.value < 5000:
+                assert writer.is_alive()
+            os.kill(writer.pid, signal.SIGKILL)
+            writer.join()
+            acknowledged = ready.value
+            ring.write(np.full(50, 2**63, np.uint64))
+            seen = np.frombuffer(ring.read_snapshot(), np.uint64).reshape(-1, 50)
+            assert (seen == seen[:, :1]).all() and seen[-1, 0] == 2**63
+            assert acknowledged <= seen[-2, 0] <= acknowledged + 1
+        path.unlink()
+
+
+def test_batches_are_declared_once_and_arrive_as_arrow(path):
+    table = pa.table({"t": [1, 2], "u": [0.5, None]})
+    with RingBuffer.create(path, 1) as ring, ring.consumer("c") as consumer:
+        ring.write_arrow_batch(table, "scope")
+        ring.write_arrow_batch(table.to_batches()[0], "scope")
+        with ring.source(table, "scope") as source:
+            source.write(table)
+        ring.write_arrow_batch({"x": np.zeros((2, 3), np.float32)})
+        records = list(consumer)
+        assert [record.kind for record in records] == [2, 2, 2, 2]
+        assert len({record.stream for record in records}) == 2
+        message = pa.ipc.read_message(records[0].payload)
+        assert pa.ipc.read_record_batch(message, table.schema).to_pydict() == table.to_pydict()
+
+
+def test_what_is_no_batch_is_refused(path):
+    with RingBuffer.create(path, 1) as ring:
+        for bad in (3, "text", [1, 2], None):
+            with pytest.raises(TypeError):
+                ring.write_arrow_batch(bad)
+        with pytest.raises(ValueError):
+            ring.write_arrow_batch({"a": [1, 2], "b": [1]})
+        with pytest.raises(TypeError):
+            ring.write_arrow_batch({"a": np.array([1j])})
+        with pytest.raises(TypeError):
+            ring.write_arrow_batch({"a": ["x", 3]})
+        with pytest.raises(esker.Error):
+            ring.write_arrow_batch({"a": [1]}, "no/such/../name\0")
+        assert ring.stats().last_sequence == 0
