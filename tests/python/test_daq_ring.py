@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import stat
+import time
 import uuid
 from pathlib import Path
 
@@ -149,9 +150,9 @@ def test_several_processes_write_and_each_record_arrives_once(path):
         writers = [context.Process(target=produce, args=(path, n, 20_000)) for n in range(3)]
         for writer in writers:
             writer.start()
-        last = [-1, -1, -1]
+        last, deadline = [-1, -1, -1], time.monotonic() + 120
         while last != [19_999] * 3:
-            if not consumer.wait(10):
+            if not consumer.wait(10) and time.monotonic() > deadline:
                 pytest.fail(f"nothing came behind {last}")
             for record in consumer:
                 producer, n = np.frombuffer(record.payload, np.uint32).tolist()
