@@ -26,7 +26,7 @@
 
 #define SOURCES 16u       /* records that the producer takes turns with */
 #define RELEASE_EVERY 64u /* records; or a 32nd of the ring */
-#define EMPTY_TURNS 20u /* before the consumer sleeps */
+#define EMPTY_TURNS 20u   /* before the consumer sleeps */
 #define TURN_BITS 6u      /* of a bucket: times are told within 1/64 */
 
 static void fail(const char *what, const char *why)

@@ -120,7 +120,8 @@ ESK_API void esk_arrow_sink_close(esk_arrow_sink *sink);
  *     "a/b"               a struct "a" with the field "b"
  *     units, long_name    the field's metadata
  *
- * The stream belongs to the caller, who releases it before the reader is closed; the batches it gave live on.
+ * The stream belongs to the caller, who releases it, before or after the reader is closed: from then on
+ * get_next fails. The batches it gave live on.
  * It is for one thread at a time. Memory is bounded by the batch. Works beside a run that grows. Its
  * callbacks return an errno, and get_last_error has the message.
  *

@@ -242,8 +242,8 @@ static void release(esk_daq_writer *writer)
 	pthread_mutex_unlock(&writer->lock);
 }
 
-/* How far the ring was looked at, for lag and flushes: beyond the last record there may be pads, and reservations of the
- * dead. */
+/* How far the ring was looked at, for lag and flushes: beyond the last record there may be pads, and
+ * reservations of the dead. */
 static void note_position(esk_daq_writer *writer)
 {
 	esk_consumer_stats place = {.struct_size = sizeof place};

@@ -13,6 +13,7 @@
 typedef struct batches {
 	struct ArrowSchema schema;
 	esk_arrow_source source;
+	esk_tether *tether; /* the datasets are the reader's */
 	uint64_t next;
 	uint64_t stop;
 	uint64_t batch_rows;
@@ -144,9 +145,13 @@ static int get_next(struct ArrowArrayStream *stream, struct ArrowArray *out)
 		*out = (struct ArrowArray){0};
 		return 0;
 	}
+	esk_status status = esk_tether_use(b->tether, &b->error);
+	if (status != ESK_OK)
+		return errno_of(status);
 	esk_selection rows = {.start = b->next, .count = esk_min_u64(b->batch_rows, b->stop - b->next)};
-	esk_status status = esk_source_read(&b->source, &b->source.map.root, &rows, out, &b->error);
+	status = esk_source_read(&b->source, &b->source.map.root, &rows, out, &b->error);
 	free(rows.rows);
+	esk_tether_unuse(b->tether);
 	if (status == ESK_OK)
 		b->next += rows.count;
 	return errno_of(status);
@@ -172,6 +177,7 @@ static void destroy(batches *b)
 	esk_map_clear(&b->source.map);
 	if (b->schema.release != NULL)
 		b->schema.release(&b->schema);
+	esk_tether_drop(b->tether);
 	free(b);
 }
 
@@ -244,6 +250,7 @@ esk_status esk_reader_arrow(esk_reader *reader, const char *stream, uint64_t sta
 	batches *b = calloc(1, sizeof *b);
 	if (b == NULL)
 		return esk_fail_memory(err, sizeof *b, "a stream of record batches");
+	b->tether = esk_tether_hold(reader);
 	esk_error why = {0};
 	esk_status status = esk_stored_schema(reader, name, &b->schema, &why);
 	if (status == ESK_OK)

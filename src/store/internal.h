@@ -83,7 +83,19 @@ struct esk_dataset {
 	esk_parts parts; /* under the reader's lock */
 };
 
+/* ---- tether.c: for what may outlive its reader ---- */
+typedef struct esk_tether esk_tether;
+esk_status esk_tether_make(esk_reader *reader, esk_error *err);
+/* The reader is being closed: waits for who uses it by the tether. */
+void esk_tether_cut(esk_reader *reader);
+esk_tether *esk_tether_hold(esk_reader *reader);
+void esk_tether_drop(esk_tether *tether); /* NULL is allowed */
+/* ESK_ECLOSED where the reader is gone; else it stays until unuse. */
+esk_status esk_tether_use(esk_tether *tether, esk_error *err);
+void esk_tether_unuse(esk_tether *tether);
+
 struct esk_reader {
+	esk_tether *tether;
 	esk_store *store; /* NULL: one file */
 	const esk_os *os;
 	esk_pool *pool;

@@ -91,6 +91,10 @@ static esk_reader *make_reader(const esk_os *os, esk_pool *pool, esk_error *err)
 		esk_fail_memory(err, sizeof *reader, "a reader");
 		return NULL;
 	}
+	if (esk_tether_make(reader, err) != ESK_OK) {
+		free(reader);
+		return NULL;
+	}
 	pthread_mutex_init(&reader->loading, NULL);
 	pthread_rwlock_init(&reader->lock, NULL);
 	reader->os = os;
@@ -159,6 +163,7 @@ void esk_reader_close(esk_reader *reader)
 {
 	if (reader == NULL)
 		return;
+	esk_tether_cut(reader);
 	esk_reader_unwatch(reader);
 	esk_view all = {.segments = reader->segments, .segment_count = reader->segment_count};
 	esk_view_clear(&all);
