@@ -13,8 +13,16 @@ import sys
 from pathlib import Path
 
 # In the order of inclusion: a header uses only what stands before it.
-HEADERS = ["status", "log", "column", "codec", "ref", "store", "reader", "query", "check"]
-HEADERS += [
+HEADERS = [
+    "status",
+    "log",
+    "column",
+    "codec",
+    "ref",
+    "store",
+    "reader",
+    "query",
+    "check",
     "machine",
     "plain",
     "replay",
@@ -24,6 +32,7 @@ HEADERS += [
     "arrow_store",
     "storage_config",
     "daq",
+    "daemon",
 ]
 
 # The C library calls these from its own threads or from the calling one; esker/_log.py and esker/_check.py
@@ -39,6 +48,7 @@ void esker_log_enable(bool enable);
 void esker_release_nothing_schema(struct ArrowSchema *schema);
 void esker_release_nothing_array(struct ArrowArray *array);
 void *esker_stream_new(void);
+void esker_free(void *memory);
 void esker_stream_free(void *stream);
 void *esker_stream_destructor(void);
 """
@@ -73,6 +83,11 @@ static void esker_release_nothing_schema(struct ArrowSchema *schema)
 static void esker_release_nothing_array(struct ArrowArray *array)
 {
     array->release = NULL;
+}
+
+static void esker_free(void *memory)
+{
+    free(memory);
 }
 
 /* A stream in a capsule: whoever takes it out leaves an empty one behind. */

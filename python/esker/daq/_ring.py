@@ -342,7 +342,8 @@ class Consumer(Closing):
     def wait(self, timeout_s: float) -> bool:
         """Waits until there is something to read.
 
-        False after `timeout_s` seconds, and earlier when a producer waits for room: release what is done with.
+        False after `timeout_s` seconds, and earlier when a producer waits for room: release what is done
+        with.
         """
         with self._ring._handle, self._handle as consumer:
             return bool(lib.esk_consumer_wait(consumer, max(0, int(timeout_s * 1e9))))
