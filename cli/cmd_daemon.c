@@ -204,6 +204,9 @@ static int run_daemon(cli_args *args)
 	int code = cli_place_find(args, &place);
 	if (code != CLI_OK)
 		return code;
+	if (cli_flag(args, "init") && esk_store_create(place.path, &err) != ESK_OK && err.code != ESK_EEXIST)
+		return cli_fail_with(&err);
+	err = (esk_error){0};
 	service s = {.args = args,
 		.path = place.path,
 		.config = ESK_STORAGE_CONFIG_INIT,
@@ -224,6 +227,7 @@ static const cli_option daemon_options[] = {
 		"or a new "
 		"one"},
 	{"new", 0, NULL, NULL, "begin a new session"},
+	{"init", 0, NULL, NULL, "make the store if there is none"},
 	{"config", 0, "FILE", "file", "settings; default: $ESKER_CONFIG, else ./esker.toml if it is there"},
 	{"metrics-file", 0, "FILE", "file", "keep statistics there as Prometheus text"},
 	{"metrics-interval", 0, "TIME", NULL, "write them this often; default 10s"},
@@ -256,7 +260,7 @@ const cli_command cli_daemon = {
 			"a new session, with statistics for Prometheus"},
 		{"systemctl enable --now esker@data", "as a service, for the store /var/lib/esker/data"},
 		{0}},
-	.needs = CLI_STORE,
+	.needs = CLI_DIRECTORY,
 	.complete = "dir",
 	.run = run_daemon,
 };
