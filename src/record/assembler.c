@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STRINGS_CHUNK_BYTES (64ull << 10)
+
 /* ---- output buffers ---- */
 
 void *esk_buffer_take(esk_recorder *r, size_t bytes, size_t *ret_capacity)
@@ -50,6 +52,10 @@ esk_status esk_writer_init(esk_column_writer *writer, const esk_column *column, 
 	writer->elements = writer->cell_bytes / column->dtype.size_bytes;
 	writer->strings = column->dtype.kind == ESK_STRING;
 	writer->chunk_rows = esk_column_chunk_rows(column);
+	/* Texts are references of a fixed size, stored without filters: a chunk takes all its room at once.
+	 */
+	if (writer->strings)
+		chunk_target_bytes = esk_min_u64(chunk_target_bytes, STRINGS_CHUNK_BYTES);
 	if (column->chunk_rows == 0 && chunk_target_bytes < ESK_CHUNK_TARGET_BYTES)
 		writer->chunk_rows = esk_max_u64(1, chunk_target_bytes / writer->cell_bytes);
 	if (!esk_mul_u64(writer->chunk_rows, writer->cell_bytes, &writer->chunk_bytes) ||
