@@ -44,8 +44,9 @@ ESK_API const char *esk_reader_attributes(esk_reader *reader);
 ESK_API size_t esk_reader_dataset_count(esk_reader *reader);
 ESK_API esk_dataset *esk_reader_dataset_at(esk_reader *reader, size_t i);
 
-/* Finds a dataset by full path ("imu/acc", "/frames"), else by a column name that one stream alone has.
- * Borrowed until the reader is closed. Errors: ESK_ENOTFOUND (lists what there is). */
+/* Finds a dataset by full path ("imu/acc", "/frames"), else by a column name that one stream alone has, else,
+ * by full path, an array of an item or a text: these are not among esk_reader_dataset_at, since there may be
+ * very many. Borrowed until the reader is closed. Errors: ESK_ENOTFOUND (lists what there is). */
 ESK_API esk_status esk_reader_find(
 	esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err);
 

@@ -149,6 +149,39 @@ ESK_API esk_status esk_run_set_attributes(esk_run *run, const char *object, cons
  * the path is a group's or another dataset's. */
 ESK_API esk_status esk_run_set_text(esk_run *run, const char *path, const char *text, esk_error *err);
 
+/* ---- items -------------------------------------------------------------------------------------------- */
+
+/* A named array of an item. */
+typedef struct esk_item_array {
+	const esk_column
+		*column; /* name (may be a path), dtype, shape of a row, nullable, codec, chunk_rows, units */
+	uint64_t rows;   /* the dataset's first dimension, which does not grow; may be 0 */
+	const void *cells;    /* contiguous, as in esk_stream_append_rows; NULL: all are missing */
+	const uint8_t *valid; /* NULL: all are there; else a byte a row, 0 where the cell is missing */
+} esk_item_array;
+
+typedef struct esk_item {
+	size_t struct_size;
+	const char *path; /* of its group, which must be new in the run: "measurements/batch_000001" */
+	const esk_item_array *arrays;
+	size_t array_count;
+	const char *attributes_json; /* of the group: an object of numbers, texts and booleans; NULL: none */
+	const char *join; /* NULL, or the group in which arrays of the same name of all items that are put
+			     with it are joined ("measurements/all") */
+} esk_item;
+#define ESK_ITEM_INIT                           \
+	{                                       \
+		.struct_size = sizeof(esk_item) \
+	}
+
+/* Puts an item: a group of its own with arrays and attributes, in the live segment. When it returns, the item
+ * survives the death of the process; the next commit has it whole, once, in the file and in the catalogue's
+ * table `items`. Everything is copied before it returns. Nothing else can be made below an item's group.
+ * Arrays of 4 KiB and more are compressed by their codec where that makes them smaller. Safe from any thread.
+ * Errors: ESK_EINVAL; ESK_EEXIST (the path is taken, says by what), ESK_ERANGE (larger than one record of the
+ * ring: put less at once or give the run a larger ring), and by the ring's policy as esk_stream_append. */
+ESK_API esk_status esk_run_put(esk_run *run, const esk_item *item, esk_error *err);
+
 /* ---- streams ------------------------------------------------------------------------------------------ */
 
 /* Adds the stream `name` with `column_count` columns, or opens it if the run has it with the same columns.

@@ -124,6 +124,25 @@ typedef struct esk_gap_record {
 esk_status esk_catalog_put_gap(
 	esk_catalog *catalog, int64_t run_id, const esk_gap_record *gap, esk_error *err);
 
+/* ---- items ---- */
+
+typedef struct esk_item_record {
+	uint64_t number; /* in the run, from 0 */
+	const char *path;
+	uint64_t segment;
+	int64_t time_ns;
+	uint64_t rows;
+	const char *join;       /* "": none */
+	const char *attributes; /* JSON object */
+} esk_item_record;
+/* Numbers [0, *ret_count) are those that the catalogue has of the run, as far as its files have them. */
+esk_status esk_catalog_item_count(esk_catalog *catalog, int64_t run_id, uint64_t *ret_count, esk_error *err);
+/* One of the same number is replaced. */
+esk_status esk_catalog_put_item(
+	esk_catalog *catalog, int64_t run_id, const esk_item_record *item, esk_error *err);
+/* Takes away those from number `count` on. */
+esk_status esk_catalog_cut_items(esk_catalog *catalog, int64_t run_id, uint64_t count, esk_error *err);
+
 /* ---- indexed streams: rows of a stream in a table with the fields run_id and row ---- */
 
 /* ESK_EINVAL, ESK_ETYPE unless the table is one whose key is (run_id, row), has the fields, and takes what

@@ -55,6 +55,11 @@ static const char *const texts[ESK_SQL_COUNT] = {
 		"SELECT extents.stream, streams.name, segment, first_row, rows FROM extents"
 		" JOIN streams ON streams.run_id = extents.run_id AND streams.stream = extents.stream"
 		" WHERE extents.run_id = ?1 ORDER BY extents.stream, segment",
+	[ESK_SQL_PUT_ITEM] = "INSERT OR REPLACE INTO items (run_id, item, path, segment, time_ns, rows, "
+			     "joined, attributes)"
+			     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, nullif(?7, ''), ?8)",
+	[ESK_SQL_COUNT_ITEMS] = "SELECT ifnull(max(item) + 1, 0) FROM items WHERE run_id = ?1",
+	[ESK_SQL_CUT_ITEMS] = "DELETE FROM items WHERE run_id = ?1 AND item >= ?2",
 	[ESK_SQL_PUT_GAP] =
 		"INSERT INTO gaps (run_id, stream, row, records, rows, bytes, first_sequence, last_sequence,"
 		" time_ns, cause) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"

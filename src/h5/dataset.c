@@ -155,7 +155,7 @@ static hid_t growing_space(const esk_column *column)
 	return H5Screate_simple((int)column->rank + 1, now, most);
 }
 
-static herr_t set_filters(hid_t plist, const esk_pipeline *pipeline)
+herr_t esk_h5_set_filters(hid_t plist, const esk_pipeline *pipeline)
 {
 	for (uint32_t i = 0; i < pipeline->count; i++) {
 		const esk_filter *filter = &pipeline->filters[i];
@@ -178,18 +178,19 @@ static hid_t creation_properties(const esk_column *column, uint64_t chunk_rows, 
 
 	for (uint32_t i = 0; i < column->rank; i++)
 		chunk[i + 1] = column->shape[i];
-	if (plist >= 0 && (H5Pset_chunk(plist, (int)column->rank + 1, chunk) < 0 ||
-				  H5Pset_alloc_time(plist, H5D_ALLOC_TIME_INCR) < 0 ||
-				  H5Pset_fill_time(plist, H5D_FILL_TIME_IFSET) < 0 ||
-				  H5Pset_obj_track_times(plist, false) < 0 ||
-				  (column->dtype.kind != ESK_STRING && set_filters(plist, pipeline) < 0))) {
+	if (plist >= 0 &&
+		(H5Pset_chunk(plist, (int)column->rank + 1, chunk) < 0 ||
+			H5Pset_alloc_time(plist, H5D_ALLOC_TIME_INCR) < 0 ||
+			H5Pset_fill_time(plist, H5D_FILL_TIME_IFSET) < 0 ||
+			H5Pset_obj_track_times(plist, false) < 0 ||
+			(column->dtype.kind != ESK_STRING && esk_h5_set_filters(plist, pipeline) < 0))) {
 		esk_h5_drop(plist);
 		return H5I_INVALID_HID;
 	}
 	return plist;
 }
 
-static esk_status write_labels(hid_t id, const char *path, const esk_column *column, esk_error *err)
+esk_status esk_h5_write_labels(hid_t id, const char *path, const esk_column *column, esk_error *err)
 {
 	esk_status status = ESK_OK;
 	if (column->units[0])
@@ -232,7 +233,7 @@ static esk_status create_dataset(esk_h5 *file, const char *path, const esk_colum
 	id = create_id(file, path, column, chunk_rows, pipeline);
 	if (id < 0)
 		return esk_h5_fail_create(file, "dataset", path, err);
-	status = write_labels(id, path, column, err);
+	status = esk_h5_write_labels(id, path, column, err);
 	if (status != ESK_OK) {
 		esk_h5_drop(id);
 		goto written;

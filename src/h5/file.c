@@ -61,6 +61,8 @@ static esk_status close_ids(esk_h5 *file, uint64_t *ret_eoa, esk_error *err)
 	}
 	free_datasets(file->removed);
 	file->removed = NULL;
+	esk_h5_kept_destroy(file->kept);
+	file->kept = NULL;
 	if (file->id >= 0 && H5Fclose(file->id) < 0)
 		status = esk_h5_fail(err, ESK_EIO, "cannot close %s", file->path);
 	file->id = H5I_INVALID_HID;

@@ -150,6 +150,38 @@ esk_status esk_h5_write_chunk(esk_h5_dataset *dataset, uint64_t chunk, uint32_t 
 esk_status esk_h5_write_strings(
 	esk_h5_dataset *dataset, uint64_t row, uint64_t rows, const esk_string *strings, esk_error *err);
 
+/* ---- items (item.c) ------------------------------------------------------------------------------------ */
+
+/* An attribute of a group, beside the engine's own. */
+typedef struct esk_attribute {
+	char name[ESK_MAX_NAME + 1];
+	esk_h5_scalar value;
+} esk_attribute;
+
+typedef struct esk_h5_encoded {
+	const void *data;
+	size_t size;
+	uint32_t filter_mask;
+} esk_h5_encoded;
+
+/* An array of a fixed number of rows; its column's name is a path below the item's group. */
+typedef struct esk_h5_array {
+	const esk_column *column;
+	uint64_t rows;
+	const void *cells;         /* contiguous; not for texts, not where it is chunked */
+	const esk_string *strings; /* texts of variable length */
+	/* Chunked: all chunks, encoded. NULL: stored in one piece, without filters. */
+	const esk_h5_encoded *chunks;
+	uint64_t chunk_count;
+	uint64_t chunk_rows;
+	const esk_pipeline *pipeline;
+} esk_h5_array;
+
+/* Makes the group `path`, and those above it, with the arrays and attributes. ESK_EEXIST. After a failure
+ * parts of it may be there: abandon the file. */
+esk_status esk_h5_put_item(esk_h5 *file, const char *path, const esk_h5_array *arrays, size_t array_count,
+	const esk_attribute *attributes, size_t attribute_count, esk_error *err);
+
 /* ---- reading (read.c): parallel, raw ------------------------------------------------------------------- */
 
 /* Where a chunk is. *ret_size is 0 when it was never written (reads as zeros or the fill value). `chunk`

@@ -25,6 +25,7 @@
 
 struct esk_h5_chunk_cache; /* read_internal.h: per dataset */
 struct esk_h5_reader;      /* read_internal.h: per file */
+struct esk_h5_kept;        /* item.c: per file */
 
 typedef struct esk_h5_link esk_h5_link; /* driver.c */
 
@@ -52,6 +53,7 @@ struct esk_h5 {
 	uint64_t base_address; /* size of the user block: what libhdf5's addresses count from */
 	esk_h5_dataset *buckets[ESK_H5_BUCKETS]; /* by hash of the path */
 	esk_h5_dataset *removed;                 /* deleted; their handles stay valid memory */
+	struct esk_h5_kept *kept;                /* NULL until there is an item; item.c's */
 	struct esk_h5_reader *reader; /* made at opening, destroyed at closing; its content is read_*.c's */
 };
 
@@ -152,6 +154,7 @@ void esk_h5_info_free(esk_h5_info *info);
 esk_status esk_h5_path_check(const char *path, bool strict, char ret_path[ESK_H5_PATH_BYTES], esk_error *err);
 /* Under the lock: true if every link of the checked `path` leads somewhere. */
 bool esk_h5_path_exists(esk_h5 *file, const char *path);
+bool esk_h5_is_ascii(const char *text);
 /* Under the lock: properties for the links that make `path`: groups above are made. Negative on failure. */
 hid_t esk_h5_link_properties(const char *path);
 
@@ -173,6 +176,12 @@ esk_status esk_h5_begin_change(esk_h5 *file, esk_error *err);
 
 /* ---- dataset.c ---- */
 void esk_h5_dataset_free(esk_h5_dataset *dataset); /* under the lock */
+herr_t esk_h5_set_filters(hid_t plist, const esk_pipeline *pipeline);
+/* Attributes `units` and `long_name` of an open dataset; `path` is for messages. */
+esk_status esk_h5_write_labels(hid_t id, const char *path, const esk_column *column, esk_error *err);
+
+/* ---- item.c ---- */
+void esk_h5_kept_destroy(struct esk_h5_kept *kept); /* under the lock; NULL is allowed */
 
 /* ---- read_cache.c ---- */
 struct esk_h5_reader *esk_h5_reader_create(void);                  /* NULL when memory runs out */

@@ -120,7 +120,7 @@ esk_status esk_h5_look(esk_h5 *file, const char *object, esk_h5_object *ret_obje
 	return status;
 }
 
-static bool is_ascii(const char *text)
+bool esk_h5_is_ascii(const char *text)
 {
 	while (*text != '\0' && (unsigned char)*text < 0x80)
 		text++;
@@ -132,8 +132,9 @@ static bool is_ascii(const char *text)
 hid_t esk_h5_link_properties(const char *path)
 {
 	hid_t plist = H5Pcreate(H5P_LINK_CREATE);
-	if (plist >= 0 && (H5Pset_create_intermediate_group(plist, 1) < 0 ||
-				  (!is_ascii(path) && H5Pset_char_encoding(plist, H5T_CSET_UTF8) < 0))) {
+	if (plist >= 0 &&
+		(H5Pset_create_intermediate_group(plist, 1) < 0 ||
+			(!esk_h5_is_ascii(path) && H5Pset_char_encoding(plist, H5T_CSET_UTF8) < 0))) {
 		esk_h5_drop(plist);
 		return H5I_INVALID_HID;
 	}

@@ -241,6 +241,8 @@ static esk_status apply_kind(
 		return apply_rows(r, record, payload, err);
 	case ESK_RECORD_GROUP:
 		return apply_group(r, record, payload, err);
+	case ESK_RECORD_ITEM:
+		return esk_apply_item(r, payload, record->size_bytes, err);
 	case ESK_RECORD_ATTRIBUTES:
 		return esk_apply_attributes(r, payload, record->size_bytes, err);
 	case ESK_RECORD_TEXT:

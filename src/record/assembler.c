@@ -444,6 +444,9 @@ static esk_status for_each_writer(esk_recorder *r,
 	}
 	if (status == ESK_OK && r->gap_writer.dataset != NULL)
 		status = visit(r, &r->gap_writer, err);
+	for (size_t i = 0; i < ESK_ITEM_WRITERS && status == ESK_OK; i++)
+		if (r->item_writers[i].dataset != NULL)
+			status = visit(r, &r->item_writers[i], err);
 	return status;
 }
 

@@ -22,6 +22,7 @@ void esk_commit_snapshot_clear(esk_commit_snapshot *snapshot)
 	free(snapshot->first_rows);
 	free(snapshot->metadata);
 	free(snapshot->gaps);
+	esk_item_states_free(snapshot->new_items, snapshot->new_item_count);
 	*snapshot = (esk_commit_snapshot){0};
 }
 
@@ -55,6 +56,11 @@ static esk_status take_snapshot(esk_recorder *r, bool finished, esk_error *err)
 	if (r->gap_count > 0)
 		memcpy(s->gaps, r->gaps, r->gap_count * sizeof *s->gaps);
 	s->gap_count = r->gap_count;
+	s->item_count = r->item_count;
+	s->new_items = r->new_items;
+	s->new_item_count = r->new_item_count;
+	r->new_items = NULL;
+	r->new_item_count = r->new_item_capacity = 0;
 	for (uint32_t i = 0; i < streams; i++) {
 		s->stream_rows[i] = r->streams[i]->rows;
 		s->first_rows[i] = r->streams[i]->first_row;
@@ -112,7 +118,10 @@ static esk_status tell_sink(esk_recorder *r, esk_error *err)
 		.streams = streams,
 		.stream_count = s->stream_count,
 		.gaps = s->gaps,
-		.gap_count = s->gap_count};
+		.gap_count = s->gap_count,
+		.item_count = s->item_count,
+		.new_items = s->new_items,
+		.new_item_count = s->new_item_count};
 	for (uint32_t i = 0; i < s->stream_count; i++) {
 		const esk_stream *stream = r->streams[i];
 		streams[i] = (esk_stream_state){.stream = stream->id,

@@ -344,6 +344,8 @@ static esk_status start_commit(esk_recorder *r, uint64_t request, esk_error *err
 
 static bool segment_has_rows(const esk_recorder *r)
 {
+	if (r->item_count > r->first_item)
+		return true;
 	uint32_t count = atomic_load_explicit(
 		&r->stream_count, memory_order_acquire); /* with the release in add_stream */
 	for (uint32_t s = 0; s < count; s++)
@@ -352,8 +354,8 @@ static bool segment_has_rows(const esk_recorder *r)
 	return false;
 }
 
-/* A segment without rows is never sealed: where attributes and empty datasets alone are larger than a segment
- * may be, the run would rotate without end. */
+/* A segment without rows or items is never sealed: where attributes and empty datasets alone are larger than
+ * a segment may be, the run would rotate without end. */
 static bool rotation_due(const esk_recorder *r)
 {
 	return r->options.segment_bytes > 0 && !r->sink_pending && r->sealed_name[0] == '\0' &&

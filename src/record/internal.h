@@ -19,6 +19,7 @@
 /* Kinds of ring records. A kind that is not known is refused (apply.c). */
 #define ESK_RECORD_ROWS 1u  /* rows of one stream */
 #define ESK_RECORD_GROUP 2u /* rows of several streams, taken together */
+#define ESK_RECORD_ITEM 3u
 #define ESK_RECORD_ATTRIBUTES 4u
 #define ESK_RECORD_TEXT 5u
 #define ESK_RECORD_LOSS 6u
@@ -51,6 +52,30 @@ typedef struct esk_part_head {
 	uint32_t reserved;
 	uint64_t size_bytes; /* of the payload */
 } esk_part_head;
+
+/* ESK_RECORD_ITEM: this head, the paths of group and join, the attributes (pack.c), and the arrays, each with
+ * its head, shape, names, data and validity; all padded to 8 bytes. */
+typedef struct esk_item_head {
+	uint32_t path_bytes;
+	uint32_t join_bytes;
+	uint32_t arrays;
+	uint32_t attributes;
+	int64_t time_ns;
+} esk_item_head;
+
+typedef struct esk_item_array_head {
+	uint32_t kind; /* esk_kind */
+	uint32_t element_bytes;
+	uint32_t rank;
+	uint32_t nullable;
+	uint16_t name_bytes;
+	uint16_t codec_bytes;
+	uint16_t units_bytes;
+	uint16_t long_name_bytes;
+	uint64_t rows;
+	uint64_t chunk_rows;
+	uint64_t data_bytes;
+} esk_item_array_head;
 
 /* ESK_RECORD_ATTRIBUTES: this head, the path of the group, padded to 8 bytes, and the attributes (pack.c). */
 typedef struct esk_attributes_head {
@@ -201,6 +226,9 @@ typedef struct esk_buffer {
 
 #define ESK_BUFFER_CACHE 48
 #define ESK_MAX_STREAMS 1024
+#define ESK_ITEM_WRITERS 3
+#define ESK_ITEM_CHUNK_ROWS 256
+#define ESK_NEW_ITEMS_MOST 65536u /* kept between two commits */
 
 typedef enum esk_control_kind { ESK_CONTROL_STREAM, ESK_CONTROL_METADATA } esk_control_kind;
 
@@ -233,6 +261,9 @@ typedef struct esk_commit_snapshot {
 	char *metadata;
 	esk_gap *gaps;
 	size_t gap_count;
+	uint64_t item_count;       /* of the run */
+	esk_item_state *new_items; /* taken from the recorder */
+	size_t new_item_count;
 	bool finished;
 } esk_commit_snapshot;
 
@@ -281,6 +312,12 @@ struct esk_recorder {
 	size_t gap_capacity;
 	size_t gaps_unwritten; /* last ones of them that the segment does not have yet */
 	esk_column_writer gap_writer;
+	esk_column_writer item_writers[ESK_ITEM_WRITERS]; /* of the list of items */
+	uint64_t item_count;                              /* of the run, drained (R7) */
+	uint64_t first_item;                              /* of the live segment */
+	esk_item_state *new_items;                        /* that no commit has yet: the last ones */
+	size_t new_item_count;
+	size_t new_item_capacity;
 	char *metadata;
 	bool metadata_dirty;
 	esk_group *groups; /* whose attributes every segment has */
@@ -377,7 +414,25 @@ uint8_t *esk_attributes_pack(uint8_t *to, const esk_attribute *attributes, size_
 esk_status esk_attributes_unpack(const uint8_t **at, const uint8_t *end, uint64_t count, const char *object,
 	esk_attribute **ret_attributes, esk_error *err);
 
+/* items_drain.c: drain thread */
+esk_status esk_apply_item(esk_recorder *r, const uint8_t *payload, uint64_t size_bytes, esk_error *err);
+/* Takes over what `file` has of items; with `attach`, the list of the live segment goes on. */
+esk_status esk_items_attach(esk_recorder *r, esk_h5 *file, bool attach, esk_error *err);
+/* In a new segment. */
+esk_status esk_items_begin_segment(esk_recorder *r, esk_error *err);
+/* Before the threads start: the paths of all items of the run are taken. */
+esk_status esk_items_claim(esk_recorder *r, esk_error *err);
+/* Drops what is kept for the sink. */
+void esk_items_forget(esk_recorder *r);
+void esk_item_states_free(esk_item_state *items, size_t count);
+
+/* recorder.c: refuses two datasets of a group that cannot stand beside each other */
+esk_status esk_names_apart(const char *group, const char *name, const char *other, esk_error *err);
+
 /* objects.c */
+/* What a failure of the segment means for the record that was being taken: ESK_ECORRUPT where it cannot be
+ * taken, now or later, and recording goes on without it. */
+esk_status esk_apply_outcome(esk_recorder *r, esk_status status, esk_error *err);
 /* Room for a record of a producer; ESK_ERANGE names `what` it is for. */
 esk_status esk_record_reserve(esk_recorder *r, uint32_t stream, uint16_t kind, uint64_t bytes,
 	const char *what, esk_ring_slot *ret_slot, esk_error *err);
@@ -463,6 +518,9 @@ esk_status esk_segment_write_state(
 	esk_recorder *r, uint64_t commit, uint64_t sequence, int64_t time_ns, esk_error *err);
 /* Lists the streams, and `added` behind them, in the segment's root. */
 esk_status esk_segment_list_stream(esk_recorder *r, const esk_stream *added, esk_error *err);
+/* Calls `visit` with each sealed segment of the run that can be opened, in any order, until one fails. */
+typedef esk_status (*esk_sealed_fn)(void *arg, esk_h5 *file, const esk_segment_head *head, esk_error *err);
+esk_status esk_segment_visit_sealed(esk_recorder *r, esk_sealed_fn visit, void *arg, esk_error *err);
 /* True if the run has a file, live or sealed. */
 bool esk_segment_any(esk_recorder *r);
 /* Opens the live segment, or makes the next one where a crash fell between sealing and making. */

@@ -148,7 +148,7 @@ static bool take_path(const uint8_t *from, uint64_t bytes, char ret_path[ESK_MAX
 
 /* What a failure of the segment means for a record: where something stands in its way that the names did not
  * know, since another program made it, the record cannot be taken, now or later. */
-static esk_status of_file(esk_recorder *r, esk_status status, esk_error *err)
+esk_status esk_apply_outcome(esk_recorder *r, esk_status status, esk_error *err)
 {
 	if (status == ESK_EEXIST || status == ESK_ETYPE) {
 		esk_log(&r->logger, ESK_LOG_ERROR, "run \"%s\": %s", r->name, err->message);
@@ -165,7 +165,7 @@ static esk_status set_attributes(esk_recorder *r, const char *path, const esk_at
 		status = esk_attributes_keep(r, path, attributes, count, err);
 	else if (status == ESK_OK)
 		status = esk_attributes_set(r, path, attributes, count, err);
-	return of_file(r, status, err);
+	return esk_apply_outcome(r, status, err);
 }
 
 esk_status esk_apply_attributes(esk_recorder *r, const uint8_t *payload, uint64_t size_bytes, esk_error *err)
@@ -240,7 +240,7 @@ esk_status esk_apply_text(esk_recorder *r, const uint8_t *payload, uint64_t size
 	char *text = strndup((const char *)payload + sizeof head + head.path_bytes, head.text_bytes);
 	if (text == NULL)
 		return esk_fail_memory(err, head.text_bytes, "a text");
-	esk_status status = of_file(r, esk_h5_set_text_dataset(r->file, path, text, err), err);
+	esk_status status = esk_apply_outcome(r, esk_h5_set_text_dataset(r->file, path, text, err), err);
 	if (status != ESK_OK) {
 		free(text);
 		return status;

@@ -36,6 +36,16 @@ typedef struct esk_gap {
 #define ESK_CAUSE_DAMAGED 1u
 #define ESK_CAUSE_ABANDONED 2u /* reserved and never published, by a producer who gave it up or died */
 
+/* An item that a commit made durable; what it points to is its owner's (esk_item_states_free). */
+typedef struct esk_item_state {
+	char *path;
+	char *join; /* "": none */
+	int64_t time_ns;
+	uint64_t rows;
+	esk_attribute *attributes;
+	size_t attribute_count;
+} esk_item_state;
+
 typedef struct esk_stream_state {
 	uint32_t stream;
 	const char *name;
@@ -71,6 +81,11 @@ typedef struct esk_commit_state {
 	size_t stream_count;
 	const esk_gap *gaps; /* new since the last call that succeeded */
 	size_t gap_count;
+	uint64_t item_count; /* of the run */
+	/* The last of them, which this commit made durable, as far as they are there: the others are in the
+	 * files. */
+	const esk_item_state *new_items;
+	size_t new_item_count;
 } esk_commit_state;
 
 typedef struct esk_record_sink {
@@ -79,12 +94,6 @@ typedef struct esk_record_sink {
 	 * makes the commit fail for its callers; the next commit tells the sink again. */
 	esk_status (*committed)(void *arg, const esk_commit_state *state, esk_error *err);
 } esk_record_sink;
-
-/* An attribute of a group, beside the engine's own. */
-typedef struct esk_attribute {
-	char name[ESK_MAX_NAME + 1];
-	esk_h5_scalar value;
-} esk_attribute;
 
 /* ESK_OK if an attribute of the group `object` ("/": the root) may have the name: it neither begins with
  * "esker_" nor is one of the engine's. */
@@ -127,6 +136,9 @@ esk_status esk_recorder_stream(esk_recorder *recorder, const char *name, const e
 	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err);
 esk_status esk_recorder_append(
 	esk_recorder *recorder, esk_rows_part *parts, size_t part_count, esk_error *err);
+/* `item` is complete (esk_run_put); its attributes were read. */
+esk_status esk_recorder_put(esk_recorder *recorder, const esk_item *item, const esk_attribute *attributes,
+	size_t count, esk_error *err);
 /* `path` is checked, as are the attributes' names (esk_attribute_check). */
 esk_status esk_recorder_set_attributes(esk_recorder *recorder, const char *path,
 	const esk_attribute *attributes, size_t count, esk_error *err);
@@ -191,6 +203,28 @@ void esk_segment_streams_free(esk_segment_stream *streams, size_t count);
 /* Path of a column's dataset (no leading '/') in the stream `stream_name`; `valid`: of its validity. */
 void esk_segment_column_path(
 	const char *stream_name, const char *column_name, bool valid, char *buf, size_t buf_bytes);
+
+/* The items of a segment: three columns of one row each. */
+#define ESK_ITEMS_PATH ".esker/items"
+#define ESK_ITEM_COLUMNS "path:str240 join:str240 numbers:u64[2]"
+#define ESK_ITEMS_ATTRIBUTE "esker_items" /* of the root: items in the segments before; absent: none */
+
+typedef struct esk_item_entry {
+	char path[ESK_MAX_NAME + 1];
+	char join[ESK_MAX_NAME + 1]; /* "": none */
+	int64_t time_ns;
+	uint64_t rows;
+} esk_item_entry;
+
+/* Number in the run of the segment's first item, and how many it has. */
+esk_status esk_segment_item_range(esk_h5 *file, uint64_t *ret_first, uint64_t *ret_count, esk_error *err);
+/* Reads entries [first, first + count) of the segment's list. */
+esk_status esk_segment_read_items(esk_h5 *file, esk_pool *pool, uint64_t first, uint64_t count,
+	esk_item_entry *ret_items, esk_error *err);
+/* Calls `visit` with each item of the segment from number `from` of the run on, until one fails. */
+typedef esk_status (*esk_item_fn)(void *arg, uint64_t number, const esk_item_entry *item, esk_error *err);
+esk_status esk_segment_visit_items(
+	esk_h5 *file, esk_pool *pool, uint64_t from, esk_item_fn visit, void *arg, esk_error *err);
 
 #define ESK_GAPS_PATH ".esker/gaps"
 #define ESK_GAP_COLUMN "gaps:u64[9]"

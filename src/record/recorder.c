@@ -312,6 +312,9 @@ static void destroy(esk_recorder *r)
 	for (uint32_t s = 0; s < count; s++)
 		esk_stream_destroy(r->streams[s]);
 	esk_writer_clear(&r->gap_writer);
+	for (size_t i = 0; i < ESK_ITEM_WRITERS; i++)
+		esk_writer_clear(&r->item_writers[i]);
+	esk_items_forget(r);
 	for (uint32_t i = 0; i < r->buffer_count; i++)
 		free(r->buffers[i].data);
 	esk_commit_snapshot_clear(&r->snapshot);
@@ -415,10 +418,15 @@ static void stop_threads(esk_recorder *r)
  * them. */
 static esk_status claim_known_names(esk_recorder *r, esk_error *err)
 {
-	esk_status status = ESK_OK;
+	esk_status status = esk_items_claim(r, err);
 	bool new;
 	for (uint32_t s = 0; s < r->stream_count && status == ESK_OK; s++) { /* no other thread yet */
 		status = esk_names_claim_stream(&r->names, r->streams[s], err);
+		status = status == ESK_EEXIST ? ESK_OK : status;
+	}
+	for (size_t i = 0; i < r->group_count && status == ESK_OK; i++) {
+		if (strcmp(r->groups[i].path, "/") != 0)
+			status = esk_names_claim(&r->names, r->groups[i].path, ESK_NAME_GROUP, &new, err);
 		status = status == ESK_EEXIST ? ESK_OK : status;
 	}
 	for (size_t i = 0; i < r->text_count && status == ESK_OK; i++) {
@@ -646,14 +654,13 @@ esk_status esk_recorder_set_metadata(esk_recorder *r, const char *json, esk_erro
 }
 
 /* Refuses two datasets that cannot stand beside each other in a file: nothing lies below a dataset. */
-static esk_status check_apart(const char *stream, const char *name, const char *other, esk_error *err)
+esk_status esk_names_apart(const char *stream, const char *name, const char *other, esk_error *err)
 {
 	if (strcmp(name, other) == 0)
-		return esk_fail(
-			err, ESK_EINVAL, "stream \"%s\": the name \"%s\" is taken twice", stream, name);
+		return esk_fail(err, ESK_EINVAL, "\"%s\": the name \"%s\" is taken twice", stream, name);
 	if (esk_path_at_or_below(name, other) || esk_path_at_or_below(other, name))
 		return esk_fail(err, ESK_EINVAL,
-			"stream \"%s\": \"%s\" and \"%s\": one would lie below the other, which is a dataset",
+			"\"%s\": \"%s\" and \"%s\": one would lie below the other, which is a dataset",
 			stream, name, other);
 	return ESK_OK;
 }
@@ -673,9 +680,9 @@ static esk_status check_columns(const char *name, const esk_column *columns, siz
 		snprintf(valid, sizeof valid, "%s_valid", columns[c].name);
 		for (size_t d = 0; d < count && status == ESK_OK; d++) {
 			if (d < c)
-				status = check_apart(name, columns[d].name, columns[c].name, err);
+				status = esk_names_apart(name, columns[d].name, columns[c].name, err);
 			if (status == ESK_OK && columns[c].nullable)
-				status = check_apart(name, columns[d].name, valid, err);
+				status = esk_names_apart(name, columns[d].name, valid, err);
 		}
 		if (status != ESK_OK)
 			return status;

@@ -186,6 +186,8 @@ static esk_status fill_new(esk_recorder *r, esk_error *err)
 	if (status == ESK_OK)
 		status = set_stream_list(r, NULL, err);
 	if (status == ESK_OK)
+		status = esk_items_begin_segment(r, err);
+	if (status == ESK_OK)
 		status = esk_attributes_write(r, err);
 	if (status == ESK_OK)
 		status = esk_texts_write(r, err);
@@ -345,6 +347,8 @@ esk_status esk_segment_open(esk_recorder *r, esk_error *err)
 		status = adopt_streams(r, r->file, true, err);
 	if (status == ESK_OK && esk_h5_exists(r->file, ESK_GAPS_PATH))
 		status = attach_gaps(r, false, err);
+	if (status == ESK_OK)
+		status = esk_items_attach(r, r->file, true, err);
 	if (status != ESK_OK) {
 		esk_assembler_reset(r);
 		esk_h5_abandon(r->file);
@@ -418,35 +422,66 @@ esk_status esk_segment_rotate(esk_recorder *r, esk_error *err)
 	return status == ESK_OK ? esk_segment_create(r, r->head.number + 1, err) : status;
 }
 
-/* Highest-numbered sealed segment of the run: its path in `ret_path`, false if there is none. */
-static bool find_last_sealed(esk_recorder *r, char ret_path[ESK_PATH_BYTES], esk_segment_head *ret_head)
+/* The sealed segment `file_name` of the directory, opened; false if it is none of this run. */
+static bool open_sealed(esk_recorder *r, const char *file_name, esk_h5 **ret_file, esk_segment_head *ret_head)
 {
-	bool found = false;
-	size_t prefix = strlen(r->name);
+	char path[ESK_PATH_BYTES];
+	size_t prefix = strlen(r->name), size = strlen(file_name);
+	esk_h5 *file;
+	if (strncmp(file_name, r->name, prefix) != 0 || file_name[prefix] != '_' || size < prefix + 4 ||
+		strcmp(file_name + size - 3, ".h5") != 0 ||
+		snprintf(path, sizeof path, "%s/%s", r->directory, file_name) >= (int)sizeof path ||
+		esk_h5_open_read(r->os, path, &file, NULL) != ESK_OK)
+		return false;
+	if (esk_segment_read_head(file, ret_head, NULL) == ESK_OK && strcmp(ret_head->run, r->name) == 0) {
+		*ret_file = file;
+		return true;
+	}
+	esk_h5_close(file, NULL);
+	return false;
+}
+
+esk_status esk_segment_visit_sealed(esk_recorder *r, esk_sealed_fn visit, void *arg, esk_error *err)
+{
+	esk_status status = ESK_OK;
 	DIR *directory = opendir(r->directory);
 	if (directory == NULL)
-		return false;
-	for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-		size_t size = strlen(entry->d_name);
-		char path[ESK_PATH_BYTES];
+		return esk_fail(err, ESK_EIO, "cannot list %s", r->directory);
+	for (struct dirent *entry; status == ESK_OK && (entry = readdir(directory)) != NULL;) {
 		esk_h5 *file;
 		esk_segment_head head;
-		if (strncmp(entry->d_name, r->name, prefix) != 0 || entry->d_name[prefix] != '_' ||
-			size < prefix + 4 || strcmp(entry->d_name + size - 3, ".h5") != 0 ||
-			snprintf(path, sizeof path, "%s/%s", r->directory, entry->d_name) >=
-				(int)sizeof path ||
-			esk_h5_open_read(r->os, path, &file, NULL) != ESK_OK)
+		if (!open_sealed(r, entry->d_name, &file, &head))
 			continue;
-		if (esk_segment_read_head(file, &head, NULL) == ESK_OK && strcmp(head.run, r->name) == 0 &&
-			(!found || head.number > ret_head->number)) {
-			found = true;
-			*ret_head = head;
-			strcpy(ret_path, path);
-		}
+		status = visit(arg, file, &head, err);
 		esk_h5_close(file, NULL);
 	}
 	closedir(directory);
-	return found;
+	return status;
+}
+
+typedef struct last_sealed {
+	bool found;
+	char *path; /* ESK_PATH_BYTES */
+	esk_segment_head *head;
+} last_sealed;
+
+static esk_status keep_last(void *arg, esk_h5 *file, const esk_segment_head *head, esk_error *err)
+{
+	last_sealed *last = arg;
+	(void)err;
+	if (!last->found || head->number > last->head->number) {
+		last->found = true;
+		*last->head = *head;
+		strcpy(last->path, esk_h5_path(file)); /* which fits: it was made in open_sealed */
+	}
+	return ESK_OK;
+}
+
+/* Highest-numbered sealed segment of the run: its path in `ret_path`, false if there is none. */
+static bool find_last_sealed(esk_recorder *r, char ret_path[ESK_PATH_BYTES], esk_segment_head *ret_head)
+{
+	last_sealed last = {.path = ret_path, .head = ret_head};
+	return esk_segment_visit_sealed(r, keep_last, &last, NULL) == ESK_OK && last.found;
 }
 
 bool esk_segment_any(esk_recorder *r)
@@ -474,6 +509,8 @@ esk_status esk_segment_open_or_resume(esk_recorder *r, esk_error *err)
 	status = adopt_head(r, file, err);
 	if (status == ESK_OK)
 		status = adopt_streams(r, file, false, err);
+	if (status == ESK_OK)
+		status = esk_items_attach(r, file, false, err);
 	esk_h5_close(file, NULL);
 	return status == ESK_OK ? esk_segment_create(r, head.number + 1, err) : status;
 }

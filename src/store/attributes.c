@@ -114,6 +114,36 @@ static esk_status add_attribute(void *arg, const char *name, const esk_h5_scalar
 	return ESK_OK;
 }
 
+static esk_status dump(json_t *object, esk_status status, char **ret_json, esk_error *err)
+{
+	char *json = status == ESK_OK ? json_dumps(object, 0) : NULL;
+	json_decref(object);
+	if (status == ESK_OK && json == NULL)
+		status = esk_fail_memory(err, 64, "attributes");
+	if (status == ESK_OK)
+		*ret_json = json;
+	return status;
+}
+
+esk_status esk_attributes_json(const esk_attribute *attributes, size_t count, char **ret_json, esk_error *err)
+{
+	json_t *object = json_object();
+	esk_status status = ESK_OK;
+	if (object == NULL)
+		return esk_fail_memory(err, 64, "attributes");
+	for (size_t i = 0; i < count && status == ESK_OK; i++)
+		status = add_attribute(object, attributes[i].name, &attributes[i].value, err);
+	return dump(object, status, ret_json, err);
+}
+
+esk_status esk_attributes_read_group(esk_h5 *file, const char *path, char **ret_json, esk_error *err)
+{
+	json_t *object = json_object();
+	if (object == NULL)
+		return esk_fail_memory(err, 64, "attributes");
+	return dump(object, esk_h5_each_scalar(file, path, add_attribute, object, err), ret_json, err);
+}
+
 esk_status esk_attributes_read(esk_h5 *file, char **ret_json, esk_error *err)
 {
 	json_t *object = json_object();
@@ -123,11 +153,5 @@ esk_status esk_attributes_read(esk_h5 *file, char **ret_json, esk_error *err)
 	const char *metadata = json_string_value(json_object_get(object, "metadata"));
 	if (metadata != NULL && esk_metadata_check(metadata, NULL) == ESK_OK)
 		json_object_del(object, "metadata");
-	char *json = status == ESK_OK ? json_dumps(object, 0) : NULL;
-	json_decref(object);
-	if (status == ESK_OK && json == NULL)
-		status = esk_fail_memory(err, 64, "attributes");
-	if (status == ESK_OK)
-		*ret_json = json;
-	return status;
+	return dump(object, status, ret_json, err);
 }

@@ -145,6 +145,8 @@ static esk_status read_file(
 			status = ESK_OK;
 		if (status == ESK_OK)
 			status = read_gaps(h5, pool, file, err);
+		if (status == ESK_OK)
+			status = esk_segment_item_range(h5, &file->first_item, &file->item_count, err);
 	} else if (status == ESK_ENOTFOUND) {
 		status = esk_h5_visit(h5, visit_foreign, file, err);
 	}
@@ -315,6 +317,26 @@ static esk_status clear_old(esk_catalog *catalog, const esk_run_record *record, 
 	return status;
 }
 
+/* Number behind that of the run's last item. */
+static uint64_t item_count(const esk_index_file *files, size_t count)
+{
+	uint64_t items = 0;
+	for (size_t f = 0; f < count; f++)
+		items = esk_max_u64(items, files[f].first_item + files[f].item_count);
+	return items;
+}
+
+static esk_status settle_items(esk_catalog *catalog, int64_t run_id, const esk_index_file *files,
+	size_t count, bool *ret_behind, esk_error *err)
+{
+	uint64_t items = item_count(files, count), known;
+	esk_status status = esk_catalog_item_count(catalog, run_id, &known, err);
+	if (status == ESK_OK && known > items)
+		status = esk_catalog_cut_items(catalog, run_id, items, err);
+	*ret_behind = *ret_behind || (status == ESK_OK && known < items);
+	return status;
+}
+
 /* The run, its files, and the end of its tables, in one transaction. *ret_behind: tables lack rows. */
 static esk_status put_run(esk_catalog *catalog, esk_run_record *record, const esk_index_file *files,
 	size_t count, const indexed_stream *streams, size_t stream_count, bool rebuild, bool *ret_behind,
@@ -337,6 +359,8 @@ static esk_status put_run(esk_catalog *catalog, esk_run_record *record, const es
 				catalog, &streams[i].spec, record->id, streams[i].rows, err);
 		*ret_behind = *ret_behind || (status == ESK_OK && rows < streams[i].rows);
 	}
+	if (status == ESK_OK)
+		status = settle_items(catalog, record->id, files, count, ret_behind, err);
 	if (status == ESK_OK && *ret_behind) {
 		record->state = ESK_RUN_RECORDING;
 		status = esk_catalog_put_run(catalog, record, err);
@@ -385,6 +409,8 @@ esk_status esk_index_put(const esk_index_target *target, const esk_index_file *f
 		status = esk_index_fill(target, record.id, s->stream, s->name, s->columns, &streams[i].spec,
 			streams[i].rows, err);
 	}
+	if (status == ESK_OK && behind)
+		status = esk_index_fill_items(target, record.id, item_count(files, count), err);
 	if (status == ESK_OK && behind)
 		status = esk_catalog_finish_run(target->catalog, record.id, record.state, err);
 	free_indexed(streams, stream_count);

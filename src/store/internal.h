@@ -49,6 +49,17 @@ esk_status esk_attributes_parse(const char *object, const char *json, esk_attrib
 /* Single values at the root of `file`, without Esker's own and the metadata, as a JSON object to free. */
 esk_status esk_attributes_read(esk_h5 *file, char **ret_json, esk_error *err);
 
+/* Attributes as a JSON object to free. */
+esk_status esk_attributes_json(
+	const esk_attribute *attributes, size_t count, char **ret_json, esk_error *err);
+/* Single values of a group, without Esker's own, as a JSON object to free. ESK_ENOTFOUND. */
+esk_status esk_attributes_read_group(esk_h5 *file, const char *path, char **ret_json, esk_error *err);
+
+/* ---- items.c ---- */
+/* Puts what a commit made durable of items; *ret_behind where the catalogue lacks some before those. */
+esk_status esk_store_put_items(esk_catalog *catalog, int64_t run_id, const esk_commit_state *state,
+	bool *ret_behind, esk_error *err);
+
 /* One segment of a reader. */
 typedef struct esk_reader_segment {
 	uint64_t number;
@@ -112,6 +123,8 @@ struct esk_reader {
 	size_t segment_count;
 	esk_dataset **datasets; /* never shrinks while open: datasets are borrowed */
 	size_t dataset_count;
+	esk_dataset **alone; /* found by path, each in one segment: arrays of items, texts; never shrinks */
+	size_t alone_count;
 	char *metadata; /* JSON, as is the next */
 	char *attributes;
 };

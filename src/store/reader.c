@@ -172,6 +172,11 @@ void esk_reader_close(esk_reader *reader)
 		free(reader->datasets[i]);
 	}
 	free(reader->datasets);
+	for (size_t i = 0; i < reader->alone_count; i++) {
+		free(reader->alone[i]->parts.items);
+		free(reader->alone[i]);
+	}
+	free(reader->alone);
 	free(reader->metadata);
 	free(reader->attributes);
 	if (reader->owns_pool)
@@ -218,6 +223,9 @@ esk_dataset *esk_reader_dataset_at(esk_reader *reader, size_t i)
 
 static esk_dataset *find_path(const esk_reader *reader, const char *path)
 {
+	for (size_t i = 0; i < reader->alone_count; i++)
+		if (strcmp(reader->alone[i]->path, path) == 0)
+			return reader->alone[i];
 	for (size_t i = 0; i < reader->dataset_count; i++)
 		if (strcmp(reader->datasets[i]->path, path) == 0)
 			return reader->datasets[i];
@@ -260,8 +268,64 @@ static esk_status find(esk_reader *reader, const char *path, esk_dataset **ret_d
 	return ESK_OK;
 }
 
+/* Under `loading`: only then it grows. */
+static esk_status keep_alone(esk_reader *reader, esk_dataset *dataset, esk_error *err)
+{
+	esk_dataset **grown = NULL;
+	pthread_rwlock_wrlock(&reader->lock);
+	esk_fork_hold_off();
+	grown = realloc(reader->alone, (reader->alone_count + 1) * sizeof *grown);
+	if (grown != NULL) {
+		reader->alone = grown;
+		reader->alone[reader->alone_count++] = dataset;
+	}
+	esk_fork_allow();
+	pthread_rwlock_unlock(&reader->lock);
+	if (grown != NULL)
+		return ESK_OK;
+	free(dataset->parts.items);
+	free(dataset);
+	return esk_fail_memory(err, sizeof *grown, "datasets");
+}
+
+/* Under `loading`: looks in the files, again after a refresh where something was committed since. */
+static esk_status look_in_files(
+	esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err)
+{
+	esk_status status = ESK_EBUSY;
+	for (int i = 0; i < MOVED_TRIES && status == ESK_EBUSY; i++) {
+		bool stale = reader->segment_count > 0 &&
+			     esk_h5_is_stale(reader->segments[reader->segment_count - 1].file);
+		*ret_dataset = find_path(reader, path);
+		status = *ret_dataset != NULL ? ESK_OK
+			 : reader->inherited  ? ESK_EBUSY
+					      : esk_view_find_alone(reader, path, ret_dataset, err);
+		if (status == ESK_OK)
+			return find_path(reader, path) != NULL ? ESK_OK
+							       : keep_alone(reader, *ret_dataset, err);
+		if (status == ESK_EBUSY || (status == ESK_ENOTFOUND && stale)) {
+			status = load(reader, false, err);
+			status = status == ESK_OK ? ESK_EBUSY : status;
+		}
+	}
+	return status;
+}
+
+/* A dataset that no stream has: of an item, or a text. There may be very many, so they are not listed. */
+static esk_status find_alone(esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err)
+{
+	if (*path == '\0' || *path == '.')
+		return ESK_ENOTFOUND;
+	pthread_mutex_lock(&reader->loading);
+	esk_status status = look_in_files(reader, path, ret_dataset, err);
+	pthread_mutex_unlock(&reader->loading);
+	return status == ESK_EINVAL ? ESK_ENOTFOUND : status; /* a path that no file can have */
+}
+
 esk_status esk_reader_find(esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err)
 {
+	esk_dataset *found = NULL;
+	esk_error why = {0};
 	if (path == NULL)
 		return esk_fail(err, ESK_EINVAL, "the path of a dataset is NULL");
 	while (*path == '/')
@@ -269,5 +333,12 @@ esk_status esk_reader_find(esk_reader *reader, const char *path, esk_dataset **r
 	esk_reader_share(reader);
 	esk_status status = find(reader, path, ret_dataset, err);
 	esk_reader_unshare(reader);
-	return status;
+	if (status != ESK_ENOTFOUND)
+		return status;
+	esk_status alone = find_alone(reader, path, &found, &why);
+	if (alone == ESK_OK)
+		*ret_dataset = found;
+	else if (alone != ESK_ENOTFOUND && err != NULL)
+		*err = why;
+	return alone != ESK_ENOTFOUND ? alone : status;
 }

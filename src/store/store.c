@@ -392,8 +392,8 @@ static esk_status forget_namesake(
 	return status == ESK_ENOTFOUND ? ESK_OK : status;
 }
 
-/* *ret_behind: tables of indexed streams lack rows of earlier commits; until they have them, the run is not
- * put as finished. */
+/* *ret_behind: tables of indexed streams, or that of items, lack rows of earlier commits; until they have
+ * them, the run is not put as finished. */
 static esk_status put_commit(
 	esk_catalog *catalog, esk_run *run, const esk_commit_state *state, bool *ret_behind, esk_error *err)
 {
@@ -406,6 +406,8 @@ static esk_status put_commit(
 		status = put_streams(catalog, run, state, err);
 	if (status == ESK_OK)
 		status = esk_store_put_gaps(catalog, run->id, state->gaps, state->gap_count, err);
+	if (status == ESK_OK)
+		status = esk_store_put_items(catalog, run->id, state, ret_behind, err);
 	for (size_t i = 0; i < state->stream_count && status == ESK_OK; i++)
 		status = put_indexed(catalog, run, &state->streams[i], &run->specs[i], ret_behind, err);
 	if (status == ESK_OK && state->finished && !*ret_behind)
@@ -447,6 +449,8 @@ static esk_status catch_up(esk_run *run, const esk_commit_state *state, esk_erro
 			status = esk_index_fill(&target, run->id, stream->stream, stream->name,
 				stream->columns, &run->specs[i], stream->first_row + stream->rows, err);
 	}
+	if (status == ESK_OK)
+		status = esk_index_fill_items(&target, run->id, state->item_count, err);
 	if (status == ESK_OK && state->finished)
 		status = put_run(store->catalog, run, state, true, err);
 	return status;
@@ -598,6 +602,25 @@ esk_status esk_run_set_metadata(esk_run *run, const char *json, esk_error *err)
 {
 	esk_status status = esk_metadata_check(json, err);
 	return status == ESK_OK ? esk_recorder_set_metadata(run->recorder, json, err) : status;
+}
+
+esk_status esk_run_put(esk_run *run, const esk_item *item, esk_error *err)
+{
+	esk_item whole = ESK_ITEM_INIT;
+	esk_attribute *attributes = NULL;
+	size_t count = 0;
+	if (item == NULL || item->struct_size < sizeof item->struct_size)
+		return esk_fail(err, ESK_EINVAL, "an item's struct_size is not set");
+	memcpy(&whole, item, item->struct_size < sizeof whole ? item->struct_size : sizeof whole);
+	if (whole.array_count > 0 && whole.arrays == NULL)
+		return esk_fail(err, ESK_EINVAL, "an item's arrays are NULL");
+	esk_status status = whole.attributes_json != NULL ? esk_attributes_parse("", whole.attributes_json,
+								    &attributes, &count, err)
+							  : ESK_OK;
+	if (status == ESK_OK)
+		status = esk_recorder_put(run->recorder, &whole, attributes, count, err);
+	esk_attributes_free(attributes, count);
+	return status;
 }
 
 esk_status esk_run_set_attributes(esk_run *run, const char *object, const char *json, esk_error *err)

@@ -67,6 +67,8 @@ typedef struct esk_index_file {
 	size_t stream_count;
 	esk_gap *gaps;
 	size_t gap_count;
+	uint64_t first_item; /* number in the run */
+	uint64_t item_count;
 	esk_status status; /* not ESK_OK: it could not be read, and `error` says why */
 	esk_error error;
 } esk_index_file;
@@ -104,6 +106,10 @@ esk_status esk_index_run(const esk_index_target *target, const char *run, bool *
 esk_status esk_index_fill(const esk_index_target *target, int64_t run_id, uint32_t stream,
 	const char *stream_name, const esk_column *columns, const esk_index_spec *spec, uint64_t stop,
 	esk_error *err);
+/* Puts the run's items below number `stop` that the catalogue lacks, from the files that it knows; in
+ * transactions of bounded size. */
+esk_status esk_index_fill_items(
+	const esk_index_target *target, int64_t run_id, uint64_t stop, esk_error *err);
 /* After opening a store: recovers runs that nobody records, and puts files that the catalogue does not know.
  */
 esk_status esk_store_reconcile(esk_store *store, esk_error *err);

@@ -171,6 +171,20 @@ static esk_status add_place(esk_view *view, size_t count, esk_error *err)
 						 : esk_fail_memory(err, count * sizeof *parts, "datasets");
 }
 
+static esk_status grow_parts(
+	esk_parts *parts, esk_h5_dataset *data, esk_h5_dataset *valid, uint64_t first_row, esk_error *err)
+{
+	uint64_t rows = esk_h5_dataset_info(data)->rows;
+	esk_dataset_part *grown = realloc(parts->items, (parts->count + 1) * sizeof *grown);
+	if (grown == NULL)
+		return esk_fail_memory(err, sizeof *grown, "segments of a dataset");
+	parts->items = grown;
+	grown[parts->count++] =
+		(esk_dataset_part){.first_row = first_row, .rows = rows, .data = data, .valid = valid};
+	parts->rows = first_row + rows;
+	return ESK_OK;
+}
+
 static esk_status add_part(esk_view *view, esk_h5_dataset *data, esk_h5_dataset *valid, const char *path,
 	const esk_column *column, uint64_t first_row, esk_error *err)
 {
@@ -185,15 +199,7 @@ static esk_status add_part(esk_view *view, esk_h5_dataset *data, esk_h5_dataset 
 		view->parts[at] = (esk_parts){0};
 		view->dataset_count++;
 	}
-	esk_parts *parts = &view->parts[at];
-	esk_dataset_part *grown = realloc(parts->items, (parts->count + 1) * sizeof *grown);
-	if (grown == NULL)
-		return esk_fail_memory(err, sizeof *grown, "segments of a dataset");
-	parts->items = grown;
-	grown[parts->count++] =
-		(esk_dataset_part){.first_row = first_row, .rows = info->rows, .data = data, .valid = valid};
-	parts->rows = first_row + info->rows;
-	return ESK_OK;
+	return grow_parts(&view->parts[at], data, valid, first_row, err);
 }
 
 static esk_status add_stream(esk_view *view, esk_h5 *file, const esk_segment_stream *stream, esk_error *err)
@@ -268,6 +274,77 @@ static esk_status read_root(esk_view *view, esk_error *err)
 								  : esk_fail_memory(err, 3, "metadata");
 }
 
+/* ---- datasets that are found by path ---- */
+
+static esk_status open_alone(
+	esk_h5 *file, const char *path, esk_h5_dataset **ret_data, esk_h5_dataset **ret_valid, esk_error *err)
+{
+	char valid[2 * ESK_MAX_NAME + ESK_MAX_PATH + 16];
+	esk_h5_object found = ESK_H5_NOTHING;
+	*ret_valid = NULL;
+	esk_status status = esk_h5_look(file, path, &found, err);
+	if (status == ESK_OK && found != ESK_H5_DATASET)
+		return esk_fail(err, ESK_ENOTFOUND, "%s has no dataset \"%s\"", esk_h5_path(file), path);
+	if (status == ESK_OK)
+		status = esk_h5_dataset_open(file, path, ret_data, err);
+	snprintf(valid, sizeof valid, "%s_valid", path);
+	if (status == ESK_OK)
+		status = esk_h5_look(file, valid, &found, err);
+	if (status == ESK_OK && found == ESK_H5_DATASET)
+		status = esk_h5_dataset_open(file, valid, ret_valid, err);
+	return status;
+}
+
+static esk_status find_part(const esk_reader_segment *segments, size_t count, const char *path,
+	esk_h5_dataset **ret_data, esk_parts *parts, esk_error *err)
+{
+	esk_h5_dataset *valid;
+	esk_status status = ESK_ENOTFOUND;
+	for (size_t s = count; s > 0 && status == ESK_ENOTFOUND; s--)
+		status = open_alone(segments[s - 1].file, path, ret_data, &valid, err);
+	return status == ESK_OK ? grow_parts(parts, *ret_data, valid, 0, err) : status;
+}
+
+esk_status esk_view_find_alone(
+	esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err)
+{
+	esk_parts parts = {0};
+	esk_h5_dataset *data;
+	esk_dataset *dataset = NULL;
+	esk_status status = find_part(reader->segments, reader->segment_count, path, &data, &parts, err);
+	if (status == ESK_OK) {
+		const esk_h5_info *info = esk_h5_dataset_info(data);
+		esk_column column = info->column;
+		column.nullable = parts.items[0].valid != NULL;
+		status = make_dataset(reader, path, &column, info, &dataset, err);
+	}
+	if (status != ESK_OK) {
+		free(parts.items);
+		return status;
+	}
+	dataset->parts = parts;
+	*ret_dataset = dataset;
+	return ESK_OK;
+}
+
+/* What is not there any more has no parts. */
+static esk_status find_again(esk_view *view, esk_error *err)
+{
+	const esk_reader *reader = view->reader;
+	esk_status status = ESK_OK;
+	view->alone_parts = calloc(reader->alone_count + 1, sizeof *view->alone_parts);
+	if (view->alone_parts == NULL)
+		return esk_fail_memory(err, reader->alone_count * sizeof *view->alone_parts, "datasets");
+	view->alone_count = reader->alone_count;
+	for (size_t i = 0; i < view->alone_count && status == ESK_OK; i++) {
+		esk_h5_dataset *data;
+		status = find_part(view->segments, view->segment_count, reader->alone[i]->path, &data,
+			&view->alone_parts[i], err);
+		status = status == ESK_ENOTFOUND ? ESK_OK : status;
+	}
+	return status;
+}
+
 /* ---- the view ---- */
 
 /* The reader's datasets, still without parts. */
@@ -293,6 +370,8 @@ esk_status esk_view_make(esk_reader *reader, esk_view *ret_view, esk_error *err)
 					       : list_segments(reader, ret_view, err);
 	for (size_t s = 0; s < ret_view->segment_count && status == ESK_OK; s++)
 		status = add_segment(ret_view, ret_view->segments[s].file, err);
+	if (status == ESK_OK)
+		status = find_again(ret_view, err);
 	if (status == ESK_OK)
 		status = read_root(ret_view, err);
 	if (status != ESK_OK)
@@ -320,6 +399,8 @@ void esk_view_exchange(esk_reader *reader, esk_view *view, bool with_metadata)
 		.parts = view->parts,
 		.dataset_count = view->dataset_count,
 		.known_count = view->dataset_count,
+		.alone_parts = view->alone_parts,
+		.alone_count = view->alone_count,
 		.metadata = view->metadata,
 		.attributes = view->attributes};
 	hand_over_files(reader, view);
@@ -331,6 +412,11 @@ void esk_view_exchange(esk_reader *reader, esk_view *view, bool with_metadata)
 		esk_parts parts = reader->datasets[i]->parts;
 		reader->datasets[i]->parts = view->parts[i];
 		view->parts[i] = parts;
+	}
+	for (size_t i = 0; i < view->alone_count; i++) {
+		esk_parts parts = reader->alone[i]->parts;
+		reader->alone[i]->parts = view->alone_parts[i];
+		view->alone_parts[i] = parts;
 	}
 	if (with_metadata || reader->metadata == NULL) {
 		old.metadata = reader->metadata;
@@ -348,6 +434,9 @@ void esk_view_clear(esk_view *view)
 			esk_h5_close(view->segments[i].file, NULL);
 	for (size_t i = 0; i < view->dataset_count; i++)
 		free(view->parts[i].items);
+	for (size_t i = 0; i < view->alone_count; i++)
+		free(view->alone_parts[i].items);
+	free(view->alone_parts);
 	for (size_t i = view->known_count; i < view->dataset_count; i++)
 		free(view->datasets[i]);
 	free(view->segments);

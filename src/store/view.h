@@ -12,6 +12,8 @@ typedef struct esk_view {
 	esk_parts *parts;       /* of each of them; none where the run does not have it any more */
 	size_t dataset_count;
 	size_t known_count;
+	esk_parts *alone_parts; /* of the reader's */
+	size_t alone_count;
 	char *metadata;
 	char *attributes;
 } esk_view;
@@ -24,5 +26,10 @@ esk_status esk_view_make(esk_reader *reader, esk_view *ret_view, esk_error *err)
  * `with_metadata`: they are borrowed. Waits for nothing. */
 void esk_view_exchange(esk_reader *reader, esk_view *view, bool with_metadata);
 void esk_view_clear(esk_view *view);
+/* Looks for the dataset in the reader's segments, the newest first: of an item, a text. *ret_dataset is to be
+ * added to reader->alone. Nobody may exchange views meanwhile. ESK_ENOTFOUND; ESK_EBUSY where a commit came
+ * between. */
+esk_status esk_view_find_alone(
+	esk_reader *reader, const char *path, esk_dataset **ret_dataset, esk_error *err);
 
 #endif
