@@ -1,8 +1,10 @@
 """Kills instruments and background writers at random moments, and checks the files with stock h5py.
 
-Several producers write batches into one ring that blocks, a writer drains it into a run whose segments rotate. Any of them, or
-all, are killed; in the end the ring is drained, and every row that was acknowledged must be there once, in order. Of a batch
-whose producer died before it could take note of it, all rows are there or none.
+One to three producers write numbered batches into one ring, a writer (or the daemon) drains it into a run whose segments
+rotate. Any of them, or all, are killed, the writer also while it recovers; in the end the ring is drained. Under `block` every
+row that was acknowledged must be there once, in order; of a batch whose producer died before it took note of it, all rows are
+there or none. Under `overwrite` what is there is in order, and with what is accounted for as lost it is as much as was
+acknowledged.
 """
 
 from __future__ import annotations
@@ -17,63 +19,106 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-import numpy as np
+from daq_files import Fault, Source, account, check, segments
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("ESK_BUILD", ROOT / "build"))
 TOOL = BUILD / "tests/support/crash_daq"
-INSTRUMENTS = ["scope", "psu"]
+ESKER = BUILD / "cli/esker"
+WRITER = "writer"
+RUN = "experiment"
+FOREVER = "3600"
 
 
-class Fault(Exception):
-    pass
+@dataclass(frozen=True)
+class Scenario:
+    layout: str
+    policy: str
+    daemon: bool = False
+
+
+SCENARIOS = {
+    "columns": Scenario("columns", "block"),
+    "overwrite": Scenario("columns", "overwrite"),
+    "daemon": Scenario("columns", "block", daemon=True),
+}
+
+
+@dataclass
+class Producer:
+    instrument: str
+    source: int
+    acks: Path
+    opened: list[tuple[int, int]]
+
+    def read(self) -> tuple[int, int]:
+        """Return rows acknowledged, and rows begun."""
+        if not self.acks.exists() or self.acks.stat().st_size != 24:
+            return 0, 0
+        return struct.unpack("QQQ", self.acks.read_bytes())[:2]
 
 
 class Harness:
-    def __init__(self, directory: Path, seed: int, layout: str, verbose: bool) -> None:
-        self.random = random.Random(seed)
-        self.directory = directory
-        self.ring = directory / "daq.ring"
-        self.output = directory / "store" / "experiment.h5"
-        self.layout = layout
+    def __init__(self, directory: Path, seed: int, scenario: Scenario, verbose: bool) -> None:
+        self.random = random.Random(f"{seed} {scenario}")
+        self.scenario = scenario
         self.verbose = verbose
-        self.open: dict[str, list[tuple[int, int]]] = {name: [] for name in INSTRUMENTS}
+        self.store = directory / "store"
+        self.output = self.store / f"{RUN}.h5"
+        self.ring = self.store / "spool/daq" / f"{RUN}.ring"
         self.processes: dict[str, subprocess.Popen] = {}
-        self.run("make", str(self.ring), "2", "block")
+        self.kills: dict[str, int] = {}
+        places = self.random.sample([("scope", 0), ("scope", 1), ("psu", 2)], self.random.randint(1, 3))
+        self.producers = {
+            f"{instrument}.{source}": Producer(instrument, source, directory / f"{instrument}.{source}", [])
+            for instrument, source in places
+        }
+        subprocess.run([ESKER, "init", self.store], check=True, stdout=subprocess.DEVNULL)
+        self.ring.parent.mkdir(parents=True, exist_ok=True)
+        self.tool("make", self.ring, 2, scenario.policy)
 
-    def start(self, *arguments: str) -> subprocess.Popen:
-        environment = dict(os.environ, **({"CRASH_VERBOSE": "1"} if self.verbose else {}))
-        return subprocess.Popen(
-            [TOOL, *arguments],
-            env=environment,
-            stderr=None if self.verbose else subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
+    # ---- processes ----
 
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run([TOOL, *arguments], capture_output=True, text=True, check=False)
+    def tool(self, *arguments: object) -> str:
+        done = subprocess.run([TOOL, *map(str, arguments)], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Fault(f"{arguments[0]} ended with {done.returncode}: {done.stderr}")
         return done.stdout
 
-    def begin(self, name: str) -> None:
-        if name == "writer":
-            self.processes[name] = self.start("write", str(self.ring), str(self.output), self.layout, "3600")
-            return
-        seed = str(self.random.getrandbits(32))
-        acks = str(self.directory / f"{name}.acks")
-        self.processes[name] = self.start("produce", str(self.ring), acks, name, seed, "3600")
-
-    def acks(self, name: str) -> tuple[int, int]:
-        path = self.directory / f"{name}.acks"
-        return (
-            struct.unpack("QQQ", path.read_bytes())[:2]
-            if path.exists() and path.stat().st_size == 24
-            else (0, 0)
+    def start(self, *command: object, stdout: int = subprocess.DEVNULL) -> subprocess.Popen:
+        environment = dict(
+            os.environ,
+            ESKER_STORAGE_AUTO_FLUSH_INTERVAL_SECS="0.02",
+            ESKER_STORAGE_ROTATE_BYTES=str(8 << 20),
+            ESKER_DAEMON_RING_MB="16",
+            **({"CRASH_VERBOSE": "1"} if self.verbose else {}),
         )
+        return subprocess.Popen(
+            [str(word) for word in command],
+            env=environment,
+            stderr=None if self.verbose else subprocess.PIPE,
+            stdout=stdout,
+        )
+
+    def begin(self, name: str) -> None:
+        if name in self.producers:
+            producer, seed = self.producers[name], self.random.getrandbits(32)
+            batch_rows = 1 if self.scenario.policy == "overwrite" else 0  # a row is a record there
+            self.processes[name] = self.start(
+                *(TOOL, "produce", self.ring, producer.acks, producer.instrument),
+                *(seed, FOREVER, producer.source, batch_rows),
+            )
+        elif self.scenario.daemon and self.random.random() < 0.8:  # now and then, the writer instead of it
+            self.processes[name] = self.start(
+                ESKER, "daemon", self.store, "-q", *(["-v"] if self.verbose else [])
+            )
+        else:
+            self.processes[name] = self.start(
+                TOOL, "write", self.ring, self.output, self.scenario.layout, FOREVER
+            )
 
     def kill(self, name: str) -> None:
         process = self.processes.pop(name)
@@ -84,119 +129,153 @@ class Harness:
         process.wait()
         if process.stderr:
             process.stderr.close()
-        if name != "writer":
-            rows, begun = self.acks(name)
+        if name in self.producers:
+            rows, begun = self.producers[name].read()
             if begun > rows:
-                self.open[name].append((rows, begun))
+                self.producers[name].opened.append((rows, begun))
 
-    def round(self) -> str:
-        who = self.random.choice(
-            [["writer"], ["writer"], INSTRUMENTS[:1], INSTRUMENTS[1:], ["writer", *INSTRUMENTS]]
+    def count(self, what: str) -> None:
+        self.kills[what] = self.kills.get(what, 0) + 1
+
+    def kill_recovering(self) -> None:
+        """The writer is away: its successors die too, soon after they began."""
+        while self.random.random() < 0.4:
+            self.begin(WRITER)
+            time.sleep(self.random.choice([0.01, 0.04]) * self.random.random())
+            self.kill(WRITER)
+            self.count("recovering")
+
+    # ---- rounds ----
+
+    def round(self) -> None:
+        names = list(self.producers)
+        one = [self.random.choice(names)]
+        what, who = self.random.choice(
+            [
+                ("writer", [WRITER]),
+                ("writer", [WRITER]),
+                ("producer", one),
+                ("producers", names),
+                ("writer and producer", [WRITER, *one]),
+                ("all", [WRITER, *names]),
+            ]
         )
         time.sleep(self.random.choice([0.01, 0.05, 0.15]) * self.random.random() + 0.002)
         for name in self.random.sample(who, len(who)):
             self.kill(name)
+        self.count(what)
+        if WRITER in who:
+            self.kill_recovering()
         for name in self.random.sample(who, len(who)):
             self.begin(name)
-        return "all" if len(who) > 1 else who[0]
 
-    def segments(self) -> list[Path]:
-        store = self.output.parent
-        return [*sorted(store.glob(f"{self.output.stem}_*.h5")), self.output]
+    def drain(self) -> None:
+        """All are dead: the last one to recover takes what is left."""
+        self.kill_recovering()
+        if self.scenario.daemon:
+            self.stop_daemon()
+        left = self.tool("write", self.ring, self.output, self.scenario.layout, 0)
+        if self.scenario.daemon and not left.startswith("records 0 "):
+            raise Fault(f"a daemon that was asked to end left records in the ring: {left}")
 
-    def series(self, file: h5py.File, instrument: str) -> list[dict[str, np.ndarray]]:
-        if instrument not in file:
-            return []
-        group = file[instrument]
-        parts = (
-            [group]
-            if self.layout == "columns"
-            else [group[k] for k in sorted(group) if k.startswith("batch_")]
-        )
-        return [{name: part[name][:] for name in ("timestamp", "voltage", "note")} for part in parts]
+    def stop_daemon(self) -> None:
+        """Let a daemon recover and serve, then ask it to end: it takes all that is there."""
+        process = self.start(ESKER, "daemon", self.store, stdout=subprocess.PIPE)
+        process.stdout.readline()  # it serves
+        process.send_signal(signal.SIGTERM)
+        _, message = process.communicate()
+        if process.returncode != 0:
+            raise Fault(f"the daemon ended with {process.returncode}: {message}")
 
-    def check(self, instrument: str) -> int:
-        """Check all segments; return the number of rows."""
-        expected, total, left = 0, 0, list(self.open[instrument])
-        for path in self.segments():
-            with h5py.File(path) as file:
-                for part in self.series(file, instrument):
-                    rows = part["timestamp"]
-                    if not np.array_equal(part["voltage"], 0.25 * rows):
-                        raise Fault(f"{path}: voltages of {instrument} differ")
-                    if list(part["note"]) != [f"row {i}".encode() for i in rows]:
-                        raise Fault(f"{path}: notes of {instrument} differ")
-                    expected = self.follow(path, instrument, rows, expected, left)
-                    total += len(rows)
-        while left:
-            first, end = left.pop(0)
-            expected = end if first == expected else expected
-        acknowledged = self.acks(instrument)[0]
-        if expected < acknowledged:
-            raise Fault(f"{instrument}: {acknowledged} rows were acknowledged, the files end at {expected}")
-        return total
-
-    def follow(
-        self, path: Path, instrument: str, rows: np.ndarray, expected: int, left: list[tuple[int, int]]
-    ) -> int:
-        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        for piece in np.split(rows, breaks):
-            if len(piece) == 0:
-                continue
-            while piece[0] != expected and left:
-                first, end = left.pop(0)
-                expected = end if first == expected else expected
-            if piece[0] != expected:
-                raise Fault(f"{path}: {instrument} goes on at row {piece[0]}, expected {expected}")
-            expected = int(piece[-1]) + 1
-        return expected
-
-    def finish(self) -> int:
-        for name in list(self.processes):
+    def finish(self) -> str:
+        """Kill what runs, drain the ring, check the files. Returns what there is."""
+        for name in self.random.sample(list(self.processes), len(self.processes)):
             self.kill(name)
-        self.run("write", str(self.ring), str(self.output), self.layout, "0")
-        return sum(self.check(name) for name in INSTRUMENTS)
+        self.drain()
+        files = segments(self.output)
+        lossy = self.scenario.policy == "overwrite"
+        sources = {name: Source(name, p.opened, lossy) for name, p in self.producers.items()}
+        instruments = sorted({p.instrument for p in self.producers.values()})
+        for instrument in instruments:
+            here = {p.source: sources[n] for n, p in self.producers.items() if p.instrument == instrument}
+            check(files, self.scenario.layout, instrument, here)
+        for name, producer in self.producers.items():
+            sources[name].end(producer.read()[0])
+        return self.check_account(account(files, self.scenario.layout, instruments), list(sources.values()))
+
+    def check_account(self, said: dict[str, int], sources: list[Source]) -> str:
+        total = sum(source.total for source in sources)
+        opened = [one for p in self.producers.values() for one in p.opened]
+        if said["bad_records"] != 0 or said["rows"] != total:
+            raise Fault(f"{total} rows are there; the account says {said}")
+        if self.scenario.policy == "block":
+            if said["lost_records"] != 0:
+                raise Fault(f"a ring that blocks lost {said['lost_records']} records")
+            return f"{total} rows, no acknowledged row lost, none twice ({len(opened)} batches left open)"
+        # A row is a record. Those that were left open may have been published, and be lost as well.
+        acknowledged = sum(p.read()[1] for p in self.producers.values()) - len(opened)
+        there = sum(source.acknowledged for source in sources)
+        absent = len(opened) - (total - there)
+        found = there + said["lost_records"]
+        if not acknowledged <= found <= acknowledged + absent:
+            raise Fault(
+                f"{acknowledged} records were acknowledged; {there} of them are there and {said['lost_records']} are accounted for "
+                f"as lost, {found - acknowledged} too many ({absent} records left open are not there)"
+            )
+        return (
+            f"{total} rows + {said['lost_records']} counted as lost = {acknowledged} acknowledged + "
+            f"{total + said['lost_records'] - acknowledged} of {len(opened)} left open, none twice"
+        )
+
+
+def run(name: str, kills: int, seed: int, directory: Path, verbose: bool) -> bool:
+    """Run one scenario; tell how it went."""
+    started = time.monotonic()
+    directory.mkdir(parents=True)
+    harness = Harness(directory, seed, SCENARIOS[name], verbose)
+    print(
+        f"crash --daq: {name}, {kills} kills, seed {seed}, {len(harness.producers)} producers, in {directory}",
+        flush=True,
+    )
+    try:
+        for process in [WRITER, *harness.producers]:
+            harness.begin(process)
+        for _ in range(kills):
+            harness.round()
+        result = harness.finish()
+    except Fault as fault:
+        for process in harness.processes.values():
+            process.kill()
+        print(f"crash --daq: FAULT in {name} after {harness.kills} (seed {seed}): {fault}")
+        print(f"crash --daq: the files are kept in {directory}")
+        return False
+    killed = ", ".join(f"{n} {what}" for what, n in sorted(harness.kills.items()))
+    print(f"crash --daq: {name}: {killed}: {result}, {time.monotonic() - started:.0f} s", flush=True)
+    return True
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=200, help="of all scenarios together")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--layout", choices=["columns", "batches"], help="default: one half each")
+    parser.add_argument("--scenario", choices=SCENARIOS, help="default: all, as many kills each")
     parser.add_argument("--dir", help="work here, and keep it")
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
-    layouts = [arguments.layout] if arguments.layout else ["columns", "batches"]
+    names = [arguments.scenario] if arguments.scenario else list(SCENARIOS)
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    directory = Path(arguments.dir or tempfile.mkdtemp(prefix="esker-crash-daq-", dir=base))
     started = time.monotonic()
-    for layout in layouts:
-        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        directory = Path(arguments.dir or tempfile.mkdtemp(prefix="esker-crash-daq-", dir=base)) / layout
-        directory.mkdir(parents=True, exist_ok=True)
-        kills = max(1, arguments.kills // len(layouts))
-        print(f"crash --daq: {layout}, {kills} kills, seed {arguments.seed}, in {directory}", flush=True)
-        harness = Harness(directory, arguments.seed, layout, arguments.verbose)
-        counts: dict[str, int] = {}
-        try:
-            for name in ["writer", *INSTRUMENTS]:
-                harness.begin(name)
-            for _ in range(kills):
-                what = harness.round()
-                counts[what] = counts.get(what, 0) + 1
-            rows = harness.finish()
-        except Fault as fault:
-            for process in harness.processes.values():
-                process.kill()
-            print(f"crash --daq: FAULT after {sum(counts.values())} rounds (seed {arguments.seed}): {fault}")
-            print(f"crash --daq: the files are kept in {directory}")
+    for i, name in enumerate(names):
+        kills = arguments.kills * (i + 1) // len(names) - arguments.kills * i // len(names)
+        if not run(name, kills, arguments.seed, directory / name, arguments.verbose):
             return 1
-        opened = sum(len(batches) for batches in harness.open.values())
-        print(
-            f"crash --daq: {layout}: {kills} kills ({', '.join(f'{n} {w}' for w, n in sorted(counts.items()))}), {rows} rows: "
-            f"no acknowledged row lost, none twice ({opened} batches were left open), {time.monotonic() - started:.0f} s",
-            flush=True,
-        )
-        if not arguments.dir:
-            shutil.rmtree(directory.parent)
+    if not arguments.dir:
+        shutil.rmtree(directory)
+    print(
+        f"crash --daq: {arguments.kills} kills (seed {arguments.seed}): 0 acknowledged records lost or unaccounted for, "
+        f"0 duplicated, 0 files unreadable, {time.monotonic() - started:.0f} s"
+    )
     return 0
 
 

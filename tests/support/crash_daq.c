@@ -2,13 +2,17 @@
  * follows from the number of their first row.
  *
  *     crash_daq make RING MEGABYTES block|overwrite
- *     crash_daq produce RING ACKS INSTRUMENT SEED SECONDS  batches, until the time is over
+ *     crash_daq produce RING ACKS INSTRUMENT SEED SECONDS [SOURCE [ROWS]]   batches, until the time is over:
+ * of ROWS rows (default: now few, now many); several sources may write to one instrument
  *     crash_daq write RING OUTPUT columns|batches SECONDS  the background writer, until the time is over
  *     crash_daq check STORE RUN INSTRUMENT FIRST           reads a run's instrument: rows are FIRST, FIRST +
  * 1, …, perhaps with holes; prints rows, holes, records lost and bad
  *
- * ACKS: two u64 in a file that outlives the process: rows acknowledged, and rows of which the writing had
- * begun. A producer that is started again goes on behind the latter. */
+ * A row's number is SOURCE * 2^40 (default: 0) + how many rows that source wrote before it.
+ *
+ * ACKS: three u64 in a file that outlives the process: rows acknowledged, rows of which the writing had begun
+ * (without SOURCE * 2^40), and records acknowledged. A producer that is started again goes on behind the
+ * second. */
 #include <esker/esker.h>
 
 #include <fcntl.h>
@@ -24,6 +28,7 @@
 #define MOST_ROWS 64
 #define NOTE_BYTES 24
 #define READ_ROWS 65536
+#define SOURCE_SHIFT 40
 
 typedef struct acks {
 	_Atomic uint64_t rows;
@@ -153,7 +158,14 @@ static esk_ring *open_ring(const char *path)
 	return ring;
 }
 
-static void produce(const char *path, acks *acked, const char *instrument, uint64_t seed, double seconds)
+typedef struct production {
+	uint64_t seed;
+	double seconds;
+	uint64_t base; /* number of the source's first row */
+	uint64_t rows; /* of a batch; 0: any */
+} production;
+
+static void produce(const char *path, acks *acked, const char *instrument, const production *p)
 {
 	esk_error err;
 	esk_daq_source *source;
@@ -161,18 +173,36 @@ static void produce(const char *path, acks *acked, const char *instrument, uint6
 		quit("source", &err);
 	uint64_t row = atomic_load(&acked->begun);
 	atomic_store(&acked->rows, row); /* what lies between was left open by the one before */
-	double end = seconds_now() + seconds;
+	uint64_t seed = p->seed;
+	double end = seconds_now() + p->seconds;
 	for (uint64_t n = 0; n % 256 != 0 || seconds_now() < end; n++) {
 		uint64_t rows = random_u32(&seed) % 50 == 0 ? MOST_ROWS : 1 + random_u32(&seed) % 3;
-		const struct ArrowArray *batch = fill(row, rows);
+		rows = p->rows != 0 ? p->rows : rows;
+		const struct ArrowArray *batch = fill(p->base + row, rows);
 		atomic_store(&acked->begun, row + rows);
-		if (esk_daq_source_write(source, batch, &err) != ESK_OK)
+		esk_status status = esk_daq_source_write(source, batch, &err);
+		while (status ==
+			ESK_ETIMEDOUT) /* a ring that overwrites waits for a producer that stands still */
+			status = esk_daq_source_write(source, batch, &err);
+		if (status != ESK_OK)
 			quit("write", &err);
 		row += rows;
 		atomic_store(&acked->rows, row);
 		atomic_fetch_add(&acked->records, 1);
 	}
 	esk_daq_source_close(source);
+}
+
+static void start_producing(int argc, char **argv)
+{
+	production p = {.seed = strtoull(argv[5], NULL, 10), .seconds = atof(argv[6])};
+	if (argc > 7)
+		p.base = strtoull(argv[7], NULL, 10) << SOURCE_SHIFT;
+	if (argc > 8)
+		p.rows = strtoull(argv[8], NULL, 10);
+	if (p.rows > MOST_ROWS)
+		exit(2);
+	produce(argv[2], map_acks(argv[3]), argv[4], &p);
 }
 
 static void write_run(const char *path, const char *output, const char *layout, double seconds)
@@ -288,8 +318,8 @@ int main(int argc, char **argv)
 	const char *what = argc > 1 ? argv[1] : "";
 	if (strcmp(what, "make") == 0 && argc == 5)
 		make(argv[2], argv[3], argv[4]);
-	else if (strcmp(what, "produce") == 0 && argc == 7)
-		produce(argv[2], map_acks(argv[3]), argv[4], strtoull(argv[5], NULL, 10), atof(argv[6]));
+	else if (strcmp(what, "produce") == 0 && argc >= 7 && argc <= 9)
+		start_producing(argc, argv);
 	else if (strcmp(what, "write") == 0 && argc == 6)
 		write_run(argv[2], argv[3], argv[4], atof(argv[5]));
 	else if (strcmp(what, "check") == 0 && argc == 6)
