@@ -106,6 +106,17 @@ ESK_API esk_stream *esk_arrow_sink_stream(const esk_arrow_sink *sink);
 /* Frees the sink; the streams stay. NULL is allowed. */
 ESK_API void esk_arrow_sink_close(esk_arrow_sink *sink);
 
+/* ---- a record batch as an item ------------------------------------------------------------------------ */
+
+/* Puts `batch` whole as an item (esk_run_put): the arrays are its columns, by the rules above, all of them in
+ * the item's group. The values of a list `x` are the array "x/values", the categories of a dictionary
+ * "x/categories"; offsets and codes count their rows. Of `item` path, attributes_json and join count.
+ * `options` may be NULL.
+ *
+ * Errors: those of esk_run_put, and of esk_arrow_sink_append as far as they are about the batch. */
+ESK_API esk_status esk_run_put_arrow(esk_run *run, const esk_item *item, const struct ArrowSchema *schema,
+	const struct ArrowArray *batch, const esk_arrow_sink_options *options, esk_error *err);
+
 /* ---- rows back as record batches ---------------------------------------------------------------------- */
 
 /* Rows [start, stop) of the stream `stream` ("/" for the root) as record batches of at most `batch_rows` rows

@@ -2,6 +2,8 @@
  * taken. */
 #include "unit/arrow_support.h"
 
+#include <hdf5.h>
+
 #define NULLABLE ARROW_FLAG_NULLABLE
 
 static esk_arrow_sink *open_sink(esk_run *run, const char *name, const struct ArrowSchema *schema)
@@ -529,6 +531,57 @@ static void other_parts_go_in_the_same_record(void **state)
 	place_close(&p);
 }
 
+static void a_batch_is_an_item_with_all_its_arrays(void **state)
+{
+	place p = place_make(*state);
+	esk_run *run = place_run(&p, "run", NULL);
+	struct ArrowSchema *schema = arrow_schema();
+	arrow_with(schema, list_of("x", "+l", arrow_field("item", "l", 0)));
+	arrow_with(schema, arrow_with_dictionary(arrow_field("d", "c", NULLABLE), arrow_field("", "u", 0)));
+	const int32_t offsets[] = {2, 2, 5, 6};
+	const int64_t values[] = {1, 2, 3, 4, 5, 6};
+	const int8_t indices[] = {1, 0, 1};
+	const char *const words[] = {"on", "off"};
+	struct ArrowArray *batch = arrow_struct(3, NULL);
+	arrow_with_child(batch, arrow_list(3, NULL, offsets, arrow_fixed(6, NULL, values, 8)));
+	arrow_with_child(batch, encoded(3, indices, 2, NULL, words));
+	esk_error err = {0};
+	for (int i = 0; i < 2; i++) {
+		esk_item item = ESK_ITEM_INIT;
+		item.path = i == 0 ? "measurements/batch_000000" : "measurements/batch_000001";
+		item.attributes_json = "{\"row_count\": 3}";
+		assert_ok(esk_run_put_arrow(run, &item, schema, batch, NULL, &err), &err);
+	}
+	esk_item again = ESK_ITEM_INIT;
+	again.path = "measurements/batch_000001";
+	assert_int_equal(esk_run_put_arrow(run, &again, schema, batch, NULL, &err), ESK_EEXIST);
+	assert_non_null(strstr(err.message, "batch_000001"));
+	place_run_close(run);
+	/* Items are no streams: stock libhdf5 is what reads them. */
+	char path[200];
+	snprintf(path, sizeof path, "%s/run.h5", p.path);
+	hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+	int64_t found[4];
+	int32_t codes[3];
+	hid_t set = H5Dopen2(file, "measurements/batch_000001/x/offsets", H5P_DEFAULT);
+	assert_true(H5Dread(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, found) >= 0);
+	assert_true(found[0] == 0 && found[1] == 0 && found[2] == 3);
+	H5Dclose(set);
+	set = H5Dopen2(file, "measurements/batch_000001/x/values", H5P_DEFAULT);
+	assert_true(H5Dread(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, found) >= 0);
+	assert_true(found[0] == 3 && found[3] == 6);
+	H5Dclose(set);
+	set = H5Dopen2(file, "measurements/batch_000001/d/codes", H5P_DEFAULT);
+	assert_true(H5Dread(set, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, codes) >= 0);
+	assert_true(codes[0] == 0 && codes[1] == 1 && codes[2] == 0); /* in the order in which they came */
+	H5Dclose(set);
+	assert_true(H5Lexists(file, "measurements/batch_000000/d/categories", H5P_DEFAULT) > 0);
+	H5Fclose(file);
+	arrow_free_array(batch);
+	arrow_free_schema(schema);
+	place_close(&p);
+}
+
 static void a_thousand_columns_are_quick(void **state)
 {
 	place p = place_make(*state);
@@ -582,6 +635,7 @@ int main(int argc, char **argv)
 		ONE(categories_of_an_append_that_failed_are_not_kept),
 		ONE(rows_per_record_always_fit_and_are_not_far_from_most),
 		ONE(other_parts_go_in_the_same_record),
+		ONE(a_batch_is_an_item_with_all_its_arrays),
 		ONE(a_thousand_columns_are_quick),
 	};
 	if (getenv("ESK_TEST_ONLY") != NULL)
