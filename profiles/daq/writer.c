@@ -64,6 +64,9 @@ static esk_status open_run(esk_daq_writer *writer, const char *name, esk_error *
 	esk_run_options run = ESK_RUN_OPTIONS_INIT;
 	char *attributes = NULL;
 	bool found;
+	if (options->segment_period != 0 || options->keep_segments != 0 || options->encrypt)
+		return esk_daq_fail(err, ESK_EUNSUPPORTED,
+			"a writer's rotation by time, keeping of segments and encryption");
 	esk_status status = esk_daq_find_run(writer->store, name, &found, NULL, err);
 	if (status == ESK_OK && !found)
 		status = esk_daq_root_attributes(options->application, esk_daq_now_ns(), &attributes, err);
@@ -176,8 +179,9 @@ static esk_status make_writer(
 	writer->bytes_schema = bytes_schema();
 	init_locks(writer);
 	esk_status status = esk_daq_rules_parse(writer->options.columns, &writer->rules, err);
-	if (status == ESK_OK && writer->options.layout != ESK_DAQ_COLUMNS)
-		status = esk_daq_fail(err, ESK_EUNSUPPORTED, "layout %d of a writer is not offered yet",
+	if (status == ESK_OK && writer->options.layout != ESK_DAQ_COLUMNS &&
+		writer->options.layout != ESK_DAQ_BATCHES)
+		status = esk_daq_fail(err, ESK_EINVAL, "layout %d of a writer: expected columns or batches",
 			(int)writer->options.layout);
 	if (status != ESK_OK)
 		return destroy(writer, status, NULL);

@@ -114,10 +114,11 @@ typedef struct esk_daq_lane {
 	esk_daq_gather *gather;           /* NULL: its batches are appended one by one */
 	esk_daq_span *spans;              /* of what is gathered */
 	size_t span_count, span_capacity;
-	char *columns;        /* rules for its columns, as a sink takes them; NULL: none */
-	esk_arrow_sink *sink; /* columns */
-	char *schema_json;    /* batches */
-	uint64_t batches;     /* batches: number of the last item */
+	char *columns;              /* rules for its columns, as a sink takes them; NULL: none */
+	esk_arrow_sink *sink;       /* columns */
+	char *schema_json;          /* batches */
+	struct esk_daq_lane *first; /* of the instrument's lanes: it has their number */
+	uint64_t batches;           /* batches: number of the instrument's last item */
 } esk_daq_lane;
 
 /* ---- the writer ---- */

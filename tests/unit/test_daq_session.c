@@ -327,6 +327,34 @@ static void a_full_ring_that_rejects_says_how_far_it_came(void **state)
 	check_ok(esk_store_close(store, err));
 }
 
+static void every_segment_of_a_rotation_says_what_it_is(void **state)
+{
+	esk_store *store = make_store();
+	esk_session *session;
+	esk_session_options options = ESK_SESSION_OPTIONS_INIT;
+	options.name = "s";
+	options.codec = "none";
+	options.segment_bytes = 200 << 10;
+	options.ring_bytes = 1 << 20;
+	check_ok(esk_session_open_in(store, &options, &session, err));
+	check_ok(esk_session_set_metadata(session, "operator", "Ada", err));
+	check_ok(esk_session_set_instrument_metadata(session, "scope", "serial", "X-17", err));
+	for (int64_t i = 0; i < 12; i++) {
+		write_rows(session, "scope", i * DAQ_BATCH_ROWS, DAQ_BATCH_ROWS);
+		check_ok(esk_session_flush(session, err));
+	}
+	esk_session_stats stats = stats_of(session);
+	assert_true(stats.segments > 2);
+	expect_printed("h5dump -a /application", stats.file_path, "Esker");
+	expect_printed("h5dump -a /operator", stats.file_path, "Ada");
+	expect_printed("h5dump -a /scope/instrument_id", stats.file_path, "scope");
+	expect_printed("h5dump -a /scope/serial", stats.file_path, "X-17");
+	expect_printed("h5dump -d /scope/schema", stats.file_path, "voltage");
+	check_ok(esk_session_close(session, err));
+	expect_rows(store, "s", "scope", 12 * DAQ_BATCH_ROWS);
+	check_ok(esk_store_close(store, err));
+}
+
 /* ---- several threads ---- */
 
 typedef struct worker {
@@ -533,6 +561,7 @@ int main(void)
 		TEST(an_earlier_session_goes_on),
 		TEST(bytes_of_ipc_are_written_and_damaged_ones_refused),
 		TEST(a_full_ring_that_rejects_says_how_far_it_came),
+		TEST(every_segment_of_a_rotation_says_what_it_is),
 		TEST(threads_share_a_session),
 		TEST(what_a_session_acknowledged_survives_its_process),
 		TEST(rules_for_columns_are_those_of_the_instrument),

@@ -324,6 +324,90 @@ static void a_thousand_channels_are_recorded(void **state)
 	close_run(store, reader);
 }
 
+/* ---- the batches layout ---- */
+
+/* Rows of all batches of an instrument, in their order, to free; their number. */
+static int64_t *batch_rows(const char *run, const char *instrument, uint64_t *ret_rows, uint64_t *ret_batches)
+{
+	esk_store *store;
+	esk_reader *reader = open_run(&store, run);
+	uint64_t rows = 0, batches = 0, count;
+	int64_t *all = NULL;
+	for (;; batches++, rows += count) {
+		char path[300];
+		esk_dataset *dataset;
+		snprintf(path, sizeof path, "%s/batch_%06llu/timestamp", instrument,
+			(unsigned long long)batches + 1);
+		if (esk_reader_find(reader, path, &dataset, NULL) != ESK_OK)
+			break;
+		count = esk_dataset_rows(dataset);
+		all = realloc(all, (rows + count) * sizeof *all);
+		check_ok(esk_dataset_read(
+			dataset, 0, (int64_t)count, 1, all + rows, count * sizeof *all, err));
+	}
+	close_run(store, reader);
+	*ret_rows = rows;
+	*ret_batches = batches;
+	return all;
+}
+
+static void each_flush_is_a_batch_and_numbers_go_on(void **state)
+{
+	esk_ring *ring = make_ring("r", ESK_BLOCK);
+	int64_t row = 0;
+	uint64_t rows, batches;
+	for (int session = 0; session < 3; session++) {
+		esk_daq_writer *writer = open_writer(ring, "run", ESK_DAQ_BATCHES);
+		for (int flush = 0; flush < 4; flush++) {
+			for (int i = 0; i < 30; i++, row += 3) {
+				write_rows(ring, NULL, row, 3);
+				write_rows(ring, "scope", i, 1);
+			}
+			check_ok(esk_daq_writer_step(writer, err));
+		}
+		assert_int_equal(esk_daq_writer_batch_count(writer), 8 * (session + 1));
+		check_ok(esk_daq_writer_close(writer, err));
+	}
+	esk_ring_detach(ring);
+	int64_t *all = batch_rows("run", ESK_DAQ_DEFAULT_INSTRUMENT, &rows, &batches);
+	assert_int_equal(batches, 12);
+	assert_int_equal(rows, row);
+	for (int64_t i = 0; i < row; i++)
+		assert_int_equal(all[i], i);
+	free(all);
+	assert_int_equal(query_integer("SELECT sum(json_extract(attributes, '$.row_count')) FROM items "
+				       "WHERE path LIKE 'measurements/%'"),
+		row);
+	assert_int_equal(query_integer("SELECT sum(json_extract(attributes, '$.records')) FROM items"), 720);
+}
+
+static void batches_account_for_what_is_overwritten(void **state)
+{
+	uint64_t seed = 12, written = 0;
+	esk_ring *ring = make_ring("r", ESK_OVERWRITE);
+	esk_daq_writer *writer = open_writer(ring, "run", ESK_DAQ_BATCHES);
+	for (unsigned round = 0; round < daq_rounds(20); round++) {
+		for (unsigned n = round == 0 ? 5000 : daq_random(&seed) % 4000; n > 0; n--)
+			write_rows(ring, NULL, (int64_t)written++, 1);
+		check_ok(esk_daq_writer_step(writer, err));
+		if (round % 6 == 5) {
+			check_ok(esk_daq_writer_close(writer, err));
+			writer = open_writer(ring, "run", ESK_DAQ_BATCHES);
+		}
+	}
+	check_ok(esk_daq_writer_close(writer, err));
+	esk_ring_detach(ring);
+	uint64_t rows, batches, lost = account_sum("run", "lost_records");
+	int64_t *all = batch_rows("run", ESK_DAQ_DEFAULT_INSTRUMENT, &rows, &batches);
+	for (uint64_t i = 1; i < rows; i++)
+		assert_true(all[i] > all[i - 1]);
+	free(all);
+	assert_true(lost > 0);
+	assert_int_equal(rows + lost, written);
+	assert_int_equal(
+		query_integer("SELECT sum(json_extract(attributes, '$.lost_records')) FROM items"), lost);
+}
+
 /* ---- what is bad, what is lost ---- */
 
 static void bad_records_are_counted_and_the_others_land(void **state)
@@ -762,6 +846,17 @@ static void deaths_of_producer_and_writer_lose_no_row_and_double_none(void **sta
 	munmap(acked, sizeof *acked);
 }
 
+static void deaths_lose_and_double_no_batch(void **state)
+{
+	acks *acked = deaths_of_both(ESK_DAQ_BATCHES, 20261125);
+	uint64_t rows, batches;
+	int64_t *all = batch_rows("run", ESK_DAQ_DEFAULT_INSTRUMENT, &rows, &batches);
+	expect_acknowledged(acked, all, rows);
+	assert_true(rows > 0 && batches > 1);
+	free(all);
+	munmap(acked, sizeof *acked);
+}
+
 /* The writer dies again and again while the ring is overwritten: records that are in the file and records
  * that are accounted for as lost are as many as were written. */
 static void what_is_overwritten_around_deaths_is_accounted_for_too(void **state)
@@ -809,6 +904,8 @@ int main(void)
 		TEST(two_writers_take_the_same_records_and_one_name_is_for_one),
 		TEST(a_batch_larger_than_a_record_of_the_run_is_taken_in_pieces),
 		TEST(a_thousand_channels_are_recorded),
+		TEST(each_flush_is_a_batch_and_numbers_go_on),
+		TEST(batches_account_for_what_is_overwritten),
 		TEST(bad_records_are_counted_and_the_others_land),
 		TEST(a_valid_batch_with_flipped_bits_never_does_harm),
 		TEST(a_row_that_cannot_be_stored_spoils_its_own_record_only),
@@ -818,6 +915,7 @@ int main(void)
 		TEST(on_a_full_disk_records_stay_in_the_ring_and_recording_goes_on_by_itself),
 		TEST(the_thread_drains_while_producers_write),
 		TEST(deaths_of_producer_and_writer_lose_no_row_and_double_none),
+		TEST(deaths_lose_and_double_no_batch),
 		TEST(what_is_overwritten_around_deaths_is_accounted_for_too),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
