@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import data  # noqa: E402
 from arrow_rows import ArrowRows  # noqa: E402
+from daq_rows import DaqRows  # noqa: E402
 from replay_rows import ReplayRows  # noqa: E402
 from ring_rows import RingRows  # noqa: E402
 
@@ -350,6 +351,7 @@ def main() -> int:
         **ReplayRows(bench).all(),
         **ArrowRows(bench).all(),
         **RingRows(bench).all(),
+        **DaqRows(bench).all(),
     }
     unknown = [name for name in arguments.names if name not in table]
     if unknown:
