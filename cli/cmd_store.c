@@ -201,7 +201,8 @@ static int info_store(cli_place *place, bool json)
 	json_t *sums;
 	int code = cli_sql(place,
 		"SELECT (SELECT count(*) FROM runs) AS runs, (SELECT ifnull(sum(rows), 0) FROM runs) AS rows,"
-		" (SELECT count(*) FROM segments) AS files, (SELECT ifnull(sum(bytes), 0) FROM segments) AS "
+		" (SELECT count(*) FROM segments WHERE pruned = 0) AS files, (SELECT ifnull(sum(bytes), 0) "
+		"FROM segments WHERE pruned = 0) AS "
 		"bytes,"
 		" (SELECT count(*) FROM gaps) AS gaps",
 		NULL, &sums);

@@ -61,6 +61,9 @@ typedef enum esk_policy {
 	ESK_REJECT = 2     /* ESK_EFULL at once; the caller keeps the row */
 } esk_policy;
 
+/* When a new segment begins beside for size. In UTC. */
+typedef enum esk_period { ESK_PERIOD_NONE = 0, ESK_PERIOD_HOUR = 1, ESK_PERIOD_DAY = 2 } esk_period;
+
 typedef struct esk_run_options {
 	size_t struct_size;
 	const char *metadata_json; /* an object of free metadata; NULL for none */
@@ -74,6 +77,11 @@ typedef struct esk_run_options {
 	bool append;                 /* go on with a run of that name if there is one */
 	const char *attributes_json; /* an object of numbers, texts and booleans that become attributes of the
 					file's root, beside `metadata`; NULL for none */
+	esk_period segment_period; /* rotate when the hour or day is another than that of the segment's first
+				      rows; a segment without rows or items is not sealed */
+	uint64_t keep_segments; /* 0: all; else, after a rotation, the oldest sealed segments beyond so many
+				   are deleted. Rows of later ones keep their index; reading what was deleted
+				   is ESK_ENOTFOUND */
 } esk_run_options;
 #define ESK_RUN_OPTIONS_INIT                           \
 	{                                              \

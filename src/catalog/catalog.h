@@ -85,6 +85,20 @@ esk_status esk_catalog_put_segment(
 esk_status esk_catalog_get_segments(esk_catalog *catalog, int64_t run_id, esk_segment_record **ret_segments,
 	size_t *ret_count, esk_error *err);
 
+/* Segments beyond the `keep` newest sealed ones are to be deleted: from here on they, and what extents have
+ * of them, are not among what is got. */
+esk_status esk_catalog_prune(esk_catalog *catalog, int64_t run_id, uint64_t keep, esk_error *err);
+typedef struct esk_pruned_record {
+	int64_t run_id;
+	uint64_t number;
+	char file[ESK_MAX_NAME + 48];
+} esk_pruned_record;
+/* Those of all runs whose files are still to be deleted. *ret_segments is malloc'ed. */
+esk_status esk_catalog_get_pruned(
+	esk_catalog *catalog, esk_pruned_record **ret_segments, size_t *ret_count, esk_error *err);
+/* The file of a pruned segment is gone. */
+esk_status esk_catalog_put_gone(esk_catalog *catalog, int64_t run_id, uint64_t number, esk_error *err);
+
 /* A stream and its columns (group = its name, "/" for the root). */
 esk_status esk_catalog_put_stream(esk_catalog *catalog, int64_t run_id, uint32_t stream, const char *name,
 	const esk_column *columns, size_t column_count, esk_error *err);

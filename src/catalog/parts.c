@@ -124,6 +124,64 @@ esk_status esk_catalog_get_segments(esk_catalog *catalog, int64_t run_id, esk_se
 	return status;
 }
 
+/* ---- pruned segments ---- */
+
+/* Runs a statement of two numbers. */
+static esk_status run_pair(
+	esk_catalog *catalog, esk_sql_id id, const char *what, int64_t first, uint64_t second, esk_error *err)
+{
+	esk_sql_scope scope;
+	esk_status status = esk_sql_enter(&scope, catalog, true, err);
+	if (status != ESK_OK)
+		return status;
+	esk_sql sql;
+	status = esk_sql_start(&sql, catalog, id, what, err);
+	if (status == ESK_OK) {
+		esk_sql_bind_i64(&sql, first);
+		esk_sql_bind_u64(&sql, second);
+		status = esk_sql_run(&sql, err);
+	}
+	return esk_sql_leave(&scope, status, err);
+}
+
+esk_status esk_catalog_prune(esk_catalog *catalog, int64_t run_id, uint64_t keep, esk_error *err)
+{
+	return run_pair(
+		catalog, ESK_SQL_PRUNE, "pruning segments", run_id, esk_min_u64(keep, INT64_MAX), err);
+}
+
+esk_status esk_catalog_put_gone(esk_catalog *catalog, int64_t run_id, uint64_t number, esk_error *err)
+{
+	return run_pair(catalog, ESK_SQL_PUT_GONE, "pruning segments", run_id, number, err);
+}
+
+static esk_status read_pruned(const esk_sql *sql, void *ret_element, esk_error *err)
+{
+	esk_pruned_record *segment = ret_element;
+	*segment = (esk_pruned_record){.run_id = esk_sql_i64(sql, 0), .number = esk_sql_u64(sql, 1)};
+	return esk_sql_copy(sql, 2, segment->file, sizeof segment->file, err);
+}
+
+esk_status esk_catalog_get_pruned(
+	esk_catalog *catalog, esk_pruned_record **ret_segments, size_t *ret_count, esk_error *err)
+{
+	esk_sql_scope scope;
+	void *elements;
+	esk_status status = esk_sql_enter(&scope, catalog, false, err);
+	if (status != ESK_OK)
+		return status;
+	esk_sql sql;
+	status = esk_sql_start(&sql, catalog, ESK_SQL_GET_PRUNED, "reading segments", err);
+	if (status == ESK_OK) {
+		status = collect(&sql, sizeof(esk_pruned_record), read_pruned, &elements, ret_count, err);
+		esk_sql_reset(&sql);
+	}
+	status = esk_sql_leave(&scope, status, err);
+	if (status == ESK_OK)
+		*ret_segments = elements;
+	return status;
+}
+
 /* ---- streams ---- */
 
 static void format_shape(const esk_column *column, esk_text *text)

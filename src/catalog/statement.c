@@ -28,7 +28,7 @@ static const char *const texts[ESK_SQL_COUNT] = {
 	[ESK_SQL_GET_RUN] = "SELECT " RUN_COLUMNS " FROM runs WHERE name = ?1",
 	[ESK_SQL_LIST_RUNS] = "SELECT " RUN_COLUMNS " FROM runs ORDER BY created_ns, id",
 	[ESK_SQL_FINISH_RUN] = "UPDATE runs SET state = ?2 WHERE id = ?1 AND state = 0 AND pid = 0",
-	[ESK_SQL_CLEAR_SEGMENTS] = "DELETE FROM segments WHERE run_id = ?1",
+	[ESK_SQL_CLEAR_SEGMENTS] = "DELETE FROM segments WHERE run_id = ?1 AND pruned = 0",
 	[ESK_SQL_CLEAR_STREAMS] = "DELETE FROM streams WHERE run_id = ?1",
 	[ESK_SQL_CLEAR_GAPS] = "DELETE FROM gaps WHERE run_id = ?1",
 	[ESK_SQL_DELETE_RUN] = "DELETE FROM runs WHERE name = ?1",
@@ -40,7 +40,7 @@ static const char *const texts[ESK_SQL_COUNT] = {
 		" file = excluded.file, sealed = excluded.sealed, created_ns = excluded.created_ns,"
 		" sealed_ns = excluded.sealed_ns, bytes = excluded.bytes",
 	[ESK_SQL_GET_SEGMENTS] = "SELECT number, file, sealed, created_ns, sealed_ns, bytes FROM segments"
-				 " WHERE run_id = ?1 ORDER BY number",
+				 " WHERE run_id = ?1 AND pruned = 0 ORDER BY number",
 	[ESK_SQL_PUT_STREAM] = "INSERT INTO streams (run_id, stream, name) VALUES (?1, ?2, ?3)"
 			       " ON CONFLICT (run_id, stream) DO UPDATE SET name = excluded.name",
 	[ESK_SQL_CLEAR_COLUMNS] = "DELETE FROM columns WHERE run_id = ?1 AND stream = ?2",
@@ -54,7 +54,14 @@ static const char *const texts[ESK_SQL_COUNT] = {
 	[ESK_SQL_GET_EXTENTS] =
 		"SELECT extents.stream, streams.name, segment, first_row, rows FROM extents"
 		" JOIN streams ON streams.run_id = extents.run_id AND streams.stream = extents.stream"
+		" JOIN segments ON segments.run_id = extents.run_id AND segments.number = segment AND pruned "
+		"= 0"
 		" WHERE extents.run_id = ?1 ORDER BY extents.stream, segment",
+	[ESK_SQL_PRUNE] = "UPDATE segments SET pruned = 1 WHERE run_id = ?1 AND sealed AND pruned = 0"
+			  " AND number NOT IN (SELECT number FROM segments WHERE run_id = ?1 AND sealed"
+			  " ORDER BY number DESC LIMIT ?2)",
+	[ESK_SQL_GET_PRUNED] = "SELECT run_id, number, file FROM segments WHERE pruned = 1",
+	[ESK_SQL_PUT_GONE] = "UPDATE segments SET pruned = 2 WHERE run_id = ?1 AND number = ?2",
 	[ESK_SQL_PUT_ITEM] = "INSERT OR REPLACE INTO items (run_id, item, path, segment, time_ns, rows, "
 			     "joined, attributes)"
 			     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, nullif(?7, ''), ?8)",

@@ -454,8 +454,9 @@ static uint64_t total_bytes(esk_store *store, const char *run)
 	uint64_t bytes = 0;
 	char database[ESK_PATH_BYTES];
 	esk_store_catalog_path(esk_store_path(store), database);
-	const char *sql = "SELECT total(s.bytes) FROM segments s JOIN runs r ON r.id = s.run_id WHERE ?1 IS "
-			  "NULL OR r.name = ?1";
+	const char *sql =
+		"SELECT total(s.bytes) FROM segments s JOIN runs r ON r.id = s.run_id WHERE pruned = 0 "
+		"AND (?1 IS NULL OR r.name = ?1)";
 	if (esk_catalog_query(database, sql, &query, NULL) != ESK_OK)
 		return 0;
 	if (run != NULL) {

@@ -31,6 +31,7 @@ struct esk_os {
 		int fd); /* exclusive, not waiting (-EWOULDBLOCK), released when fd closes */
 	uint64_t (*boot_id)(
 		const esk_os *os); /* another after each boot: page cache and shared memory are gone then */
+	int64_t (*now_ns)(const esk_os *os); /* wall clock, by which segments follow hours and days */
 };
 
 const esk_os *esk_os_posix(void);

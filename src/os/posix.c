@@ -106,6 +106,11 @@ static uint64_t posix_boot_id(const esk_os *os)
 	return hash;
 }
 
+static int64_t posix_now_ns(const esk_os *os)
+{
+	return esk_now_ns();
+}
+
 const esk_os *esk_os_posix(void)
 {
 	static const esk_os table = {
@@ -123,6 +128,7 @@ const esk_os *esk_os_posix(void)
 		.mkdir = posix_mkdir,
 		.lock = posix_lock,
 		.boot_id = posix_boot_id,
+		.now_ns = posix_now_ns,
 	};
 	return &table;
 }

@@ -342,24 +342,27 @@ static esk_status start_commit(esk_recorder *r, uint64_t request, esk_error *err
 	return ESK_OK;
 }
 
-static bool segment_has_rows(const esk_recorder *r)
-{
-	if (r->item_count > r->first_item)
-		return true;
-	uint32_t count = atomic_load_explicit(
-		&r->stream_count, memory_order_acquire); /* with the release in add_stream */
-	for (uint32_t s = 0; s < count; s++)
-		if (r->streams[s]->rows > r->streams[s]->first_row)
-			return true;
-	return false;
-}
-
 /* A segment without rows or items is never sealed: where attributes and empty datasets alone are larger than
  * a segment may be, the run would rotate without end. */
 static bool rotation_due(const esk_recorder *r)
 {
 	return r->options.segment_bytes > 0 && !r->sink_pending && r->sealed_name[0] == '\0' &&
-	       esk_h5_file_bytes(r->file) >= r->options.segment_bytes && segment_has_rows(r);
+	       esk_h5_file_bytes(r->file) >= r->options.segment_bytes && esk_segment_has_rows(r);
+}
+
+/* Looked at before rows are read: those of a new hour or day come into a segment of their own. */
+static bool period_is_over(const esk_recorder *r, int64_t period)
+{
+	return r->options.segment_period != ESK_PERIOD_NONE && !r->sink_pending &&
+	       r->sealed_name[0] == '\0' && r->period_known && r->period != period && esk_segment_has_rows(r);
+}
+
+static void note_period(esk_recorder *r, int64_t period)
+{
+	if (!r->period_known && esk_segment_has_rows(r)) {
+		r->period = period;
+		r->period_known = true;
+	}
 }
 
 static esk_status rotate(esk_recorder *r, esk_error *err)
@@ -394,9 +397,14 @@ static void look_at_holder(esk_recorder *r, const wishes *w)
 static esk_status turn(esk_recorder *r, const wishes *w, bool *ret_idle, esk_error *err)
 {
 	uint64_t bytes = 0;
+	int64_t period = esk_segment_period(r, r->os->now_ns(r->os));
 	esk_status status = esk_commit_collect(r, false, err);
+	*ret_idle = false;
+	if (status == ESK_OK && period_is_over(r, period))
+		return rotate(r, err);
 	if (status == ESK_OK)
 		status = esk_drain_read(r, READ_SLICE_BYTES, &bytes, err);
+	note_period(r, period);
 	if (status == ESK_OK)
 		status = esk_assembler_write_encoded(r, false, err);
 	if (status == ESK_OK)

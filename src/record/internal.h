@@ -334,6 +334,8 @@ struct esk_recorder {
 				   does */
 	uint64_t replayed_records;
 	uint64_t replayed_rows;
+	bool period_known; /* the live segment has rows, and the next is their hour or day */
+	int64_t period;
 	char sealed_name[ESK_FILE_NAME_BYTES]; /* of the segment that was sealed last, until the sink was
 						  told; else "" */
 	uint64_t sealed_bytes;
@@ -523,6 +525,9 @@ typedef esk_status (*esk_sealed_fn)(void *arg, esk_h5 *file, const esk_segment_h
 esk_status esk_segment_visit_sealed(esk_recorder *r, esk_sealed_fn visit, void *arg, esk_error *err);
 /* True if the run has a file, live or sealed. */
 bool esk_segment_any(esk_recorder *r);
+bool esk_segment_has_rows(const esk_recorder *r);
+/* The hour or day of a time, in which a segment may lie. */
+int64_t esk_segment_period(const esk_recorder *r, int64_t time_ns);
 /* Opens the live segment, or makes the next one where a crash fell between sealing and making. */
 esk_status esk_segment_open_or_resume(esk_recorder *r, esk_error *err);
 esk_status esk_segment_rotate(esk_recorder *r, esk_error *err);

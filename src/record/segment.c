@@ -15,6 +15,9 @@
 #define SMALL_CHUNKS_BYTES (16u << 20)
 #define SMALL_CHUNK_MIN_BYTES (16u << 10)
 
+#define NS_PER_HOUR (3600 * (int64_t)1000000000)
+#define NS_PER_DAY (24 * NS_PER_HOUR)
+
 static esk_status set_state(
 	esk_h5 *file, uint64_t commit, uint64_t sequence, uint64_t ring_id, int64_t time_ns, esk_error *err)
 {
@@ -202,6 +205,7 @@ esk_status esk_segment_create(esk_recorder *r, uint64_t number, esk_error *err)
 	if (snprintf(making, sizeof making, "%s/spool/%s.h5.new", r->directory, r->name) >=
 		(int)sizeof making)
 		return esk_fail(err, ESK_EINVAL, "path too long: %s", r->directory);
+	r->period_known = false;
 	r->head.number = number;
 	r->head.created_ns = esk_now_ns();
 	r->head.store_id = r->store_id;
@@ -349,6 +353,10 @@ esk_status esk_segment_open(esk_recorder *r, esk_error *err)
 		status = attach_gaps(r, false, err);
 	if (status == ESK_OK)
 		status = esk_items_attach(r, r->file, true, err);
+	if (status == ESK_OK && !r->period_known && esk_segment_has_rows(r)) {
+		r->period = esk_segment_period(r, r->head.commit_ns);
+		r->period_known = true;
+	}
 	if (status != ESK_OK) {
 		esk_assembler_reset(r);
 		esk_h5_abandon(r->file);
@@ -396,6 +404,24 @@ esk_status esk_segment_write_gaps(esk_recorder *r, esk_error *err)
 }
 
 /* ---- rotation (S2) ---- */
+
+bool esk_segment_has_rows(const esk_recorder *r)
+{
+	if (r->item_count > r->first_item)
+		return true;
+	uint32_t count = atomic_load_explicit(
+		&r->stream_count, memory_order_acquire); /* with the release in add_stream */
+	for (uint32_t s = 0; s < count; s++)
+		if (r->streams[s]->rows > r->streams[s]->first_row)
+			return true;
+	return false;
+}
+
+int64_t esk_segment_period(const esk_recorder *r, int64_t time_ns)
+{
+	int64_t length = r->options.segment_period == ESK_PERIOD_DAY ? NS_PER_DAY : NS_PER_HOUR;
+	return time_ns / length - (time_ns % length < 0);
+}
 
 esk_status esk_segment_rotate(esk_recorder *r, esk_error *err)
 {

@@ -48,6 +48,8 @@ uint64_t esk_dataset_rows(esk_dataset *dataset)
 
 esk_status esk_dataset_out_of_range(const esk_dataset *dataset, uint64_t row, esk_error *err)
 {
+	if (dataset->parts.count == 0)
+		return esk_dataset_fail_gone(dataset, row, err);
 	return esk_fail(err, ESK_ERANGE, "\"%s\" has %llu rows, row %llu was asked for", dataset->path,
 		(unsigned long long)dataset->parts.rows, (unsigned long long)row);
 }
@@ -78,10 +80,7 @@ esk_status esk_dataset_check_covered(const esk_dataset *dataset, uint64_t row, u
 		row += here;
 		count -= here;
 	}
-	return count == 0 ? ESK_OK
-			  : esk_fail(err, ESK_ENOTFOUND,
-				    "\"%s\": row %llu is in a segment whose file is missing", dataset->path,
-				    (unsigned long long)row);
+	return count == 0 ? ESK_OK : esk_dataset_fail_gone(dataset, row, err);
 }
 
 typedef struct read_call {

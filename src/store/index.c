@@ -384,9 +384,22 @@ static void describe_run(const esk_index_file *files, size_t count, esk_run_reco
 		.ring_id = last->head.ring_id,
 		.metadata = last->metadata};
 	snprintf(record->name, sizeof record->name, "%s", first->head.run);
-	for (size_t f = 0; f < count; f++)
-		for (size_t s = 0; s < files[f].stream_count; s++)
-			record->rows += files[f].streams[s].rows;
+	for (size_t s = 0; s < last->stream_count; s++) /* those of segments that were pruned too */
+		record->rows += last->streams[s].first_row + last->streams[s].rows;
+}
+
+/* A run whose first segments were pruned is as old as the catalogue has it. */
+static esk_status keep_age(
+	esk_catalog *catalog, const esk_index_file *first, esk_run_record *record, esk_error *err)
+{
+	esk_run_record known = {0};
+	if (first->head.number == 0)
+		return ESK_OK;
+	esk_status status = esk_catalog_get_run(catalog, record->name, &known, err);
+	if (status == ESK_OK && known.created_ns < record->created_ns)
+		record->created_ns = known.created_ns;
+	esk_run_record_clear(&known);
+	return status == ESK_ENOTFOUND ? ESK_OK : status;
 }
 
 esk_status esk_index_put(const esk_index_target *target, const esk_index_file *files, size_t count,
@@ -400,7 +413,9 @@ esk_status esk_index_put(const esk_index_target *target, const esk_index_file *f
 	describe_run(files, count, &record);
 	if (record.metadata == NULL)
 		record.metadata = empty;
-	esk_status status = find_indexed(target, files, count, &streams, &stream_count, err);
+	esk_status status = keep_age(target->catalog, &files[0], &record, err);
+	if (status == ESK_OK)
+		status = find_indexed(target, files, count, &streams, &stream_count, err);
 	if (status == ESK_OK)
 		status = put_run(
 			target->catalog, &record, files, count, streams, stream_count, rebuild, &behind, err);
@@ -691,6 +706,7 @@ esk_status esk_store_reconcile(esk_store *store, esk_error *err)
 {
 	known_runs k = {.store = store};
 	char spool[ESK_PATH_BYTES];
+	esk_store_finish_pruning(store);
 	esk_status status = esk_catalog_visit_runs(store->catalog, visit_known, &k, err);
 	if (status == ESK_OK)
 		status = collect_files(&k, err);

@@ -16,6 +16,7 @@ struct esk_run {
 	esk_index_spec *specs; /* of the streams, as far as they are indexed; sink only */
 	uint32_t spec_count;
 	int64_t created_ns;
+	uint64_t keep_segments; /* sealed; 0: all */
 	esk_run *next;
 };
 
@@ -54,6 +55,13 @@ esk_status esk_attributes_json(
 	const esk_attribute *attributes, size_t count, char **ret_json, esk_error *err);
 /* Single values of a group, without Esker's own, as a JSON object to free. ESK_ENOTFOUND. */
 esk_status esk_attributes_read_group(esk_h5 *file, const char *path, char **ret_json, esk_error *err);
+
+/* ---- prune.c ---- */
+/* Deletes the files of segments that the catalogue has as pruned. What cannot be deleted now is the next
+ * time. */
+void esk_store_finish_pruning(esk_store *store);
+/* ESK_ENOTFOUND where a row lies before the first one that is kept, or in a file that was taken away. */
+esk_status esk_dataset_fail_gone(const esk_dataset *dataset, uint64_t row, esk_error *err);
 
 /* ---- items.c ---- */
 /* Puts what a commit made durable of items; *ret_behind where the catalogue lacks some before those. */

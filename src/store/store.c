@@ -402,6 +402,8 @@ static esk_status put_commit(
 		status = put_run(catalog, run, state, false, err);
 	if (status == ESK_OK)
 		status = put_segments(catalog, run->id, state, err);
+	if (status == ESK_OK && state->sealed_file != NULL && run->keep_segments > 0)
+		status = esk_catalog_prune(catalog, run->id, run->keep_segments, err);
 	if (status == ESK_OK)
 		status = put_streams(catalog, run, state, err);
 	if (status == ESK_OK)
@@ -463,6 +465,8 @@ static esk_status run_committed(void *arg, const esk_commit_state *state, esk_er
 	esk_run *run = arg;
 	bool behind = false;
 	esk_status status = tell(run, state, &behind, err);
+	if (status == ESK_OK && state->sealed_file != NULL && run->keep_segments > 0)
+		esk_store_finish_pruning(run->store);
 	return status == ESK_OK && behind ? catch_up(run, state, err) : status;
 }
 
@@ -479,6 +483,9 @@ static esk_status check_run_options(
 	if (options->policy < ESK_BLOCK || options->policy > ESK_REJECT)
 		return esk_fail(err, ESK_EINVAL, "run \"%s\": policy %d is none", name != NULL ? name : "",
 			(int)options->policy);
+	if (options->segment_period < ESK_PERIOD_NONE || options->segment_period > ESK_PERIOD_DAY)
+		return esk_fail(err, ESK_EINVAL, "run \"%s\": period %d is none", name != NULL ? name : "",
+			(int)options->segment_period);
 	return options->metadata_json != NULL ? esk_metadata_check(options->metadata_json, err) : ESK_OK;
 }
 
@@ -533,6 +540,7 @@ esk_status esk_run_open(
 	if (run == NULL)
 		return esk_fail_memory(err, sizeof *run, "a run");
 	run->store = store;
+	run->keep_segments = defaults.keep_segments;
 	status = open_recorder(run, name, &defaults, err);
 	if (status != ESK_OK) {
 		free_specs(run);

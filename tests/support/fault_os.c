@@ -448,7 +448,8 @@ esk_fault *esk_fault_new(uint64_t seed)
 		.unlink = fault_unlink,
 		.mkdir = fault_mkdir,
 		.lock = fault_lock,
-		.boot_id = fault_boot_id};
+		.boot_id = fault_boot_id,
+		.now_ns = esk_os_posix()->now_ns};
 	fault->random = seed;
 	fault->boot = seed | 1;
 	clear_plan(fault);
