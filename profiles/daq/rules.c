@@ -2,6 +2,8 @@
 #include "rules.h"
 #include "internal.h"
 
+#include <esker/codec.h>
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +113,11 @@ static esk_status parse_one(const char *from, size_t size, rule *ret_rule, esk_e
 			return esk_daq_fail(err, ESK_EINVAL,
 				"rules for columns: \"%.*s\": no codec is as long", (int)size, from);
 		memcpy(ret_rule->codec, codec + 1, codec_bytes);
+		esk_error why;
+		esk_status status = esk_codec_check(ret_rule->codec, &why);
+		if (status != ESK_OK)
+			return esk_daq_fail(
+				err, status, "rules for columns: \"%.*s\": %s", (int)size, from, why.message);
 	}
 	if (rows != NULL) {
 		char *stop;

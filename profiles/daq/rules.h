@@ -10,7 +10,7 @@
 typedef struct esk_daq_rules esk_daq_rules;
 
 /* NULL or "": *ret_rules is NULL, which the calls below take for no rules. Errors: ESK_EINVAL (place, what
- * was expected), ESK_ENOMEM. Codecs are checked when they are used. */
+ * was expected), ESK_ENOMEM, those of esk_codec_check. */
 esk_status esk_daq_rules_parse(const char *text, esk_daq_rules **ret_rules, esk_error *err);
 void esk_daq_rules_free(esk_daq_rules *rules);
 

@@ -122,7 +122,7 @@ def test_options_reach_the_file(ring, tmp_path):
         assert file["measurements/y"].compression is None
         assert attribute(file.attrs["application"]) == "bench"
     for bad in ({"layout": "rows"}, {"rotate": "week"}, {"codec": "gzip:99"}, {"columns": {"x": "zip"}}):
-        with pytest.raises(ValueError):
+        with pytest.raises(esker.Error):
             HDF5Writer(tmp_path / "bad.h5", ring, consumer="bad", start=False, **bad).step()
 
 
