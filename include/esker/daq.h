@@ -127,7 +127,7 @@ typedef struct esk_daq_writer_options {
 	const char *metadata_json; /* of the run; NULL: none */
 	const char *application;   /* root attribute `application`; NULL: "Esker" */
 	uint64_t segment_bytes;    /* rotation, as esk_run_options */
-	int segment_period;        /* an esk_period */
+	esk_period segment_period;
 	uint64_t keep_segments;
 	bool encrypt;
 	const char *key_file; /* esk_daq_writer_open with `encrypt`: the key; NULL: from the environment */
@@ -224,7 +224,7 @@ typedef struct esk_session_options {
 	uint64_t block_timeout_ns;       /* 0: 30 s */
 	const char *metadata_json;       /* an object, set as by esk_session_set_metadata_json; NULL: none */
 	uint64_t segment_bytes;          /* rotation, as esk_run_options */
-	int segment_period;              /* an esk_period */
+	esk_period segment_period;
 	uint64_t keep_segments;
 	bool encrypt;
 } esk_session_options;

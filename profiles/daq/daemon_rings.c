@@ -188,7 +188,8 @@ static void unlink_entry(esk_rings *rings, ring_entry *entry)
 static void finish_entry(esk_rings *rings, ring_entry *entry)
 {
 	esk_error why = {0};
-	/* First to the disk: a ring that nobody is told of any more is in the file. Failing, closing says so. */
+	/* First to the disk: a ring that nobody is told of any more is in the file. Failing, closing says so.
+	 */
 	if (entry->writer != NULL)
 		(void)esk_daq_writer_flush(entry->writer, NULL);
 	unlink_entry(rings, entry);

@@ -267,9 +267,11 @@ static esk_status make_texts(const esk_storage_config *config, esk_daq_texts *re
 	return ESK_OK;
 }
 
-static int period_of(const char *name)
+static esk_period period_of(const char *name)
 {
-	return strcmp(name, "hour") == 0 ? 1 : strcmp(name, "day") == 0 ? 2 : 0;
+	if (strcmp(name, "hour") == 0)
+		return ESK_PERIOD_HOUR;
+	return strcmp(name, "day") == 0 ? ESK_PERIOD_DAY : ESK_PERIOD_NONE;
 }
 
 static uint64_t interval_of(const esk_storage_config *config)

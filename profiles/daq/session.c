@@ -141,6 +141,8 @@ static void set_run_options(const esk_session_options *options, esk_run_options 
 	run->commit_interval_ns =
 		options->auto_flush_interval_ns != 0 ? options->auto_flush_interval_ns : UINT64_MAX;
 	run->segment_bytes = options->segment_bytes;
+	run->segment_period = options->segment_period;
+	run->keep_segments = options->keep_segments;
 }
 
 /* "daq_session_20261124_120000.h5" names the run as well as its name does. */
@@ -202,9 +204,8 @@ static esk_status open_run(esk_session *session, const esk_session_options *opti
 {
 	esk_run_options run = ESK_RUN_OPTIONS_INIT;
 	esk_run_stats stats = {.struct_size = sizeof stats};
-	if (options->segment_period != 0 || options->keep_segments != 0 || options->encrypt)
-		return esk_daq_fail(err, ESK_EUNSUPPORTED,
-			"a session's rotation by time, keeping of segments and encryption");
+	if (options->encrypt)
+		return esk_daq_fail(err, ESK_EUNSUPPORTED, "encryption of a session's segments");
 	set_run_options(options, &run);
 	snprintf(session->codec, sizeof session->codec, "%s", run.codec);
 	session->auto_flush_interval_ns = options->auto_flush_interval_ns;

@@ -64,9 +64,8 @@ static esk_status open_run(esk_daq_writer *writer, const char *name, esk_error *
 	esk_run_options run = ESK_RUN_OPTIONS_INIT;
 	char *attributes = NULL;
 	bool found;
-	if (options->segment_period != 0 || options->keep_segments != 0 || options->encrypt)
-		return esk_daq_fail(err, ESK_EUNSUPPORTED,
-			"a writer's rotation by time, keeping of segments and encryption");
+	if (options->encrypt)
+		return esk_daq_fail(err, ESK_EUNSUPPORTED, "encryption of a writer's segments");
 	esk_status status = esk_daq_find_run(writer->store, name, &found, NULL, err);
 	if (status == ESK_OK && !found)
 		status = esk_daq_root_attributes(options->application, esk_daq_now_ns(), &attributes, err);
@@ -79,6 +78,8 @@ static esk_status open_run(esk_daq_writer *writer, const char *name, esk_error *
 	run.codec = options->codec;
 	run.ring_bytes = options->ring_bytes;
 	run.segment_bytes = options->segment_bytes;
+	run.segment_period = options->segment_period;
+	run.keep_segments = options->keep_segments;
 	run.metadata_json = options->metadata_json;
 	run.attributes_json = attributes;
 	run.append = true;

@@ -408,6 +408,38 @@ static void batches_account_for_what_is_overwritten(void **state)
 		query_integer("SELECT sum(json_extract(attributes, '$.lost_records')) FROM items"), lost);
 }
 
+static void a_writer_that_keeps_a_few_segments_goes_on_behind_those_that_are_gone(void **state)
+{
+	esk_ring *ring = make_ring("r", ESK_BLOCK);
+	esk_daq_writer_options options = ESK_DAQ_WRITER_OPTIONS_INIT;
+	options.ring_bytes = 1 << 20;
+	options.codec = "none";
+	options.segment_bytes = 150 << 10;
+	options.keep_segments = 2;
+	uint64_t row = 0;
+	for (int session = 0; session < 4; session++) {
+		esk_daq_writer *writer;
+		check_ok(esk_daq_writer_open(daq_path("store/run.h5"), ring, &options, &writer, err));
+		for (int i = 0; i < 8; i++, row += DAQ_BATCH_ROWS) {
+			write_rows(ring, NULL, (int64_t)row, DAQ_BATCH_ROWS);
+			check_ok(esk_daq_writer_step(writer, err));
+		}
+		check_ok(esk_daq_writer_close(writer, err));
+	}
+	esk_ring_detach(ring);
+	esk_store *store;
+	esk_reader *reader = open_run(&store, "run");
+	esk_dataset *dataset;
+	int64_t last[1000];
+	check_ok(esk_reader_find(reader, "measurements/timestamp", &dataset, err));
+	assert_int_equal(esk_dataset_rows(dataset), row);
+	check_ok(esk_dataset_read(dataset, (int64_t)row - 1000, (int64_t)row, 1, last, sizeof last, err));
+	for (uint64_t i = 0; i < 1000; i++)
+		assert_int_equal(last[i], row - 1000 + i);
+	check_fails(esk_dataset_read(dataset, 0, 1000, 1, last, sizeof last, err), ESK_ENOTFOUND, "");
+	close_run(store, reader);
+}
+
 /* ---- what is bad, what is lost ---- */
 
 static void bad_records_are_counted_and_the_others_land(void **state)
@@ -904,6 +936,7 @@ int main(void)
 		TEST(two_writers_take_the_same_records_and_one_name_is_for_one),
 		TEST(a_batch_larger_than_a_record_of_the_run_is_taken_in_pieces),
 		TEST(a_thousand_channels_are_recorded),
+		TEST(a_writer_that_keeps_a_few_segments_goes_on_behind_those_that_are_gone),
 		TEST(each_flush_is_a_batch_and_numbers_go_on),
 		TEST(batches_account_for_what_is_overwritten),
 		TEST(bad_records_are_counted_and_the_others_land),
