@@ -163,6 +163,8 @@ typedef struct esk_ring_record {
 	uint64_t lost_before_records; /* published, and overwritten before they were read: between the record
 					 read before and this one */
 	uint64_t lost_before_bytes; /* bytes of the ring that were overwritten: payloads, headers, padding */
+	uint64_t published_before;  /* published since the ring was made, before this one; in contrast to the
+				       sequence, what was abandoned and what the dead left does not count */
 } esk_ring_record;
 
 /* Takes the place `name` (1..ESK_MAX_CONSUMER_NAME bytes, no control characters, '/', '\\' or ':'), or makes

@@ -96,6 +96,7 @@ static esk_status recall(esk_daq_writer *writer, esk_error *err)
 	if (status != ESK_OK)
 		return status;
 	atomic_store(&writer->taken_position, place.released_position);
+	esk_daq_begin_again(writer);
 	esk_daq_account_init(&writer->account, esk_ring_stream_id(writer->ring), place.released_position);
 	status = esk_daq_ring_stream_recall(writer->store, esk_run_name(writer->run), &writer->account, err);
 	if (status == ESK_OK && writer->options.layout == ESK_DAQ_BATCHES) {
@@ -176,7 +177,6 @@ static esk_status make_writer(
 	if (options != NULL)
 		esk_daq_take_struct(&writer->options, sizeof writer->options, options);
 	writer->ring = ring;
-	writer->resuming = true;
 	writer->bytes_schema = bytes_schema();
 	init_locks(writer);
 	esk_status status = esk_daq_rules_parse(writer->options.columns, &writer->rules, err);

@@ -132,7 +132,8 @@ typedef struct esk_daq_bite {
 	uint64_t flush_position; /* where it began */
 	uint64_t end;            /* behind the last record that was read */
 	uint64_t last_sequence, last_position;
-	uint64_t expected; /* records of it that were accounted for before: done, bad or lost */
+	uint64_t expected; /* where it is read again: records that were accounted for before: done, bad, lost
+			    */
 	uint64_t skipped;  /* of those, met again */
 	uint64_t records;  /* read, skipped ones included */
 	uint64_t bytes;    /* payload of those that were not skipped */
@@ -155,7 +156,8 @@ struct esk_daq_writer {
 	esk_daq_account account;
 	esk_daq_bite bite;
 	esk_daq_loss held;    /* behind the last record that was taken */
-	bool resuming;        /* the next record is the first behind the place */
+	uint64_t published;   /* in the ring, up to that record and with it; 0: not known */
+	bool resuming;        /* what is read may have been read before */
 	esk_daq_lane **lanes; /* by declaration */
 	uint32_t lane_count;
 	uint8_t *scratch; /* a copy of the record in hand */
@@ -210,7 +212,9 @@ esk_status esk_daq_batches_last(
 esk_status esk_daq_batches_put(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,
 	const esk_daq_entry *entry, uint64_t first_sequence, esk_error *err);
 
-/* writer_take.c: takes what is in the ring, up to position `stop`. */
+/* writer_take.c: takes what is in the ring, up to position `stop`. Before the first time, and when the
+ * consumer was put back, esk_daq_begin_again. */
+void esk_daq_begin_again(esk_daq_writer *writer);
 esk_status esk_daq_take(esk_daq_writer *writer, uint64_t stop, bool *ret_any, esk_error *err);
 
 #endif

@@ -5,10 +5,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define BITE_RECORDS (1u << 20) /* a bite is done when it has read as many, */
 #define BITE_PART 8u            /* or this part of the ring: so much is given back at once */
 #define SCRATCH_BYTES (64u << 10)
+#define AGAIN_NAP_NS 1000000u /* until the ring tells again that a producer is dead, */
+#define AGAIN_NAPS 100u       /* this many times at most */
 
 static esk_status begin(esk_daq_writer *writer, esk_error *err)
 {
@@ -17,7 +20,7 @@ static esk_status begin(esk_daq_writer *writer, esk_error *err)
 	if (status == ESK_OK)
 		writer->bite = (esk_daq_bite){.flush_position = place.released_position,
 			.end = place.released_position,
-			.expected = writer->account.unreleased};
+			.expected = writer->resuming ? writer->account.unreleased : 0};
 	return status;
 }
 
@@ -46,10 +49,6 @@ static void add_loss(esk_daq_loss *to, const esk_daq_loss *loss)
 static void note_loss(esk_daq_writer *writer, const esk_ring_record *record)
 {
 	esk_daq_loss loss = {.records = record->lost_before_records, .bytes = record->lost_before_bytes};
-	uint64_t mark = esk_consumer_mark(writer->consumer);
-	if (writer->resuming && mark > 0 && record->sequence > mark + 1 + loss.records)
-		loss.records = record->sequence - 1 - mark;
-	writer->resuming = false;
 	loss.first = record->sequence - loss.records;
 	loss.last = record->sequence - 1;
 	add_loss(&writer->held, &loss);
@@ -72,11 +71,28 @@ static esk_status copy_payload(esk_daq_writer *writer, const esk_ring_record *re
 	return ESK_OK;
 }
 
+/* The ring tells of losses behind the place that it kept, which lies behind the bite's end where that was
+ * evicted: what counts is how many were published since the last record that was accounted for. Sequences do
+ * not tell: the dead leave gaps. */
+static void settle_loss(esk_daq_writer *writer, const esk_ring_record *record)
+{
+	uint64_t since = writer->published > 0 && record->published_before > writer->published
+				 ? record->published_before - writer->published
+				 : 0;
+	if (since <= writer->held.records)
+		return;
+	writer->held.records = since;
+	writer->held.first = record->sequence - since;
+	writer->held.last = record->sequence - 1;
+}
+
 static void past(esk_daq_writer *writer, const esk_ring_record *record)
 {
 	esk_daq_bite *bite = &writer->bite;
+	settle_loss(writer, record);
 	add_loss(&bite->lost, &writer->held);
 	writer->held = (esk_daq_loss){0};
+	writer->published = record->published_before + 1;
 	bite->records++;
 	bite->end = record->next_position;
 	bite->last_sequence = record->sequence;
@@ -128,14 +144,28 @@ static esk_status step_over(esk_daq_writer *writer, const esk_error *why)
 	bite->records++;
 	bite->end = place.position;
 	bite->last_position = place.position - 1;
+	writer->published = 0;
 	esk_daq_bad_record(writer, NULL, ++bite->last_sequence, why);
 	return ESK_OK;
+}
+
+/* Whether there must be more: what was read before, and is read again, ends further on. In between may lie
+ * what a dead producer reserved; rings do not ask at once whether it lives. */
+static bool must_have_more(const esk_daq_writer *writer, unsigned *naps)
+{
+	const esk_daq_bite *bite = &writer->bite;
+	if (bite->expected == 0 || bite->end >= writer->account.done_before || *naps >= AGAIN_NAPS)
+		return false;
+	struct timespec nap = {.tv_nsec = AGAIN_NAP_NS};
+	nanosleep(&nap, NULL);
+	++*naps;
+	return true;
 }
 
 /* Reads until the ring has no more before `stop`, or the bite is full. */
 static esk_status read_records(esk_daq_writer *writer, uint64_t stop, bool *ret_more, esk_error *err)
 {
-	for (;;) {
+	for (unsigned naps = 0;;) {
 		esk_ring_record record;
 		bool found;
 		esk_error why = {0};
@@ -150,7 +180,7 @@ static esk_status read_records(esk_daq_writer *writer, uint64_t stop, bool *ret_
 			status = take_record(writer, &record, &why);
 		if (status != ESK_OK)
 			return esk_daq_fail(err, status, "%s", why.message);
-		if (status == ESK_OK && !found && !damaged)
+		if (!found && !damaged && !must_have_more(writer, &naps))
 			return ESK_OK;
 	}
 }
@@ -235,8 +265,12 @@ static esk_status account_losses(esk_daq_writer *writer, esk_error *err)
 /* W1: what the run has acknowledged is given back. */
 static void release(esk_daq_writer *writer)
 {
-	esk_consumer_release_marked(writer->consumer, writer->bite.end, writer->bite.last_sequence);
-	esk_daq_account_released(&writer->account);
+	esk_consumer_release_marked(writer->consumer, writer->bite.end, writer->published);
+	/* Where the bite's end was evicted the place may stay where it was: then this bite is not past. */
+	esk_consumer_stats place = {.struct_size = sizeof place};
+	if (esk_consumer_get_stats(writer->consumer, &place, NULL) == ESK_OK &&
+		place.released_position > writer->bite.flush_position)
+		esk_daq_account_released(&writer->account);
 	pthread_mutex_lock(&writer->lock);
 	writer->stats.bytes += writer->bite.bytes;
 	pthread_mutex_unlock(&writer->lock);
@@ -251,6 +285,14 @@ static void note_position(esk_daq_writer *writer)
 		atomic_store(&writer->taken_position, place.position);
 }
 
+/* What is read next is the first behind the consumer's place; the mark goes with that. */
+void esk_daq_begin_again(esk_daq_writer *writer)
+{
+	writer->held = (esk_daq_loss){0};
+	writer->published = esk_consumer_mark(writer->consumer);
+	writer->resuming = true;
+}
+
 /* The bite is read again from its beginning; what of it the run has is skipped then. */
 static void give_back(esk_daq_writer *writer)
 {
@@ -258,8 +300,7 @@ static void give_back(esk_daq_writer *writer)
 		if (writer->lanes[i] != NULL)
 			esk_daq_lane_forget(writer->lanes[i]);
 	esk_consumer_rewind(writer->consumer);
-	writer->held = (esk_daq_loss){0};
-	writer->resuming = true;
+	esk_daq_begin_again(writer);
 }
 
 esk_status esk_daq_take(esk_daq_writer *writer, uint64_t stop, bool *ret_any, esk_error *err)
@@ -279,6 +320,7 @@ esk_status esk_daq_take(esk_daq_writer *writer, uint64_t stop, bool *ret_any, es
 			return status;
 		}
 		*ret_any |= writer->bite.records > 0;
+		writer->resuming = writer->resuming && writer->bite.records == 0;
 		if (writer->bite.end > writer->bite.flush_position)
 			release(writer);
 		note_position(writer);

@@ -236,6 +236,7 @@ static void give_out(ring_reader *reader, const ring_view *view, esk_ring_record
 		.kind = (uint16_t)view->kind_flags,
 		.lost_before_records = reader->pending_records,
 		.lost_before_bytes = reader->pending_bytes,
+		.published_before = esk_ring_reader_published(reader),
 	};
 	if (reader->pending_bytes != 0) {
 		reader->jump.position = view->position;
