@@ -42,7 +42,9 @@ class Scenario:
 
 SCENARIOS = {
     "columns": Scenario("columns", "block"),
+    "batches": Scenario("batches", "block"),
     "overwrite": Scenario("columns", "overwrite"),
+    "overwrite-batches": Scenario("batches", "overwrite"),
     "daemon": Scenario("columns", "block", daemon=True),
 }
 
@@ -264,7 +266,7 @@ def main() -> int:
     arguments = parser.parse_args()
     names = [arguments.scenario] if arguments.scenario else list(SCENARIOS)
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    directory = Path(arguments.dir or tempfile.mkdtemp(prefix="esker-crash-daq-", dir=base))
+    directory = Path(arguments.dir or tempfile.mkdtemp(prefix="esker-instruments-", dir=base))
     started = time.monotonic()
     for i, name in enumerate(names):
         kills = arguments.kills * (i + 1) // len(names) - arguments.kills * i // len(names)
