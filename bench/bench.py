@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import data  # noqa: E402
 from arrow_rows import ArrowRows  # noqa: E402
+from daq_ring_rows import DaqRingRows  # noqa: E402
 from daq_rows import DaqRows  # noqa: E402
 from replay_rows import ReplayRows  # noqa: E402
 from ring_rows import RingRows  # noqa: E402
@@ -322,6 +323,9 @@ def show(row: dict) -> None:
             "cost_percent",
             "difference_percent",
             "p99_us",
+            "p99_ms",
+            "looked_again",
+            "at_10k_per_s",
             "p999_us",
             "cpu_us",
         )
@@ -351,6 +355,7 @@ def main() -> int:
         **ReplayRows(bench).all(),
         **ArrowRows(bench).all(),
         **RingRows(bench).all(),
+        **DaqRingRows(bench).all(),
         **DaqRows(bench).all(),
     }
     unknown = [name for name in arguments.names if name not in table]
