@@ -107,6 +107,18 @@ static int parse_sizes(job *j)
 	if (segment != NULL && !cli_parse_bytes(segment, &j->options.segment_bytes))
 		return cli_usage(j->args, "--segment-size: a size as 500M or 2GiB was expected, found \"%s\"",
 			segment);
+	const char *period = cli_value(j->args, "rotate");
+	if (period != NULL && strcmp(period, "hour") == 0)
+		j->options.segment_period = ESK_PERIOD_HOUR;
+	else if (period != NULL && strcmp(period, "day") == 0)
+		j->options.segment_period = ESK_PERIOD_DAY;
+	else if (period != NULL)
+		return cli_usage(j->args, "--rotate: hour or day was expected, found \"%s\"", period);
+	const char *keep = cli_value(j->args, "keep");
+	if (keep != NULL &&
+		(!cli_parse_u64(keep, &j->options.keep_segments) || j->options.keep_segments == 0))
+		return cli_usage(
+			j->args, "--keep: a number of files from 1 on was expected, found \"%s\"", keep);
 	const char *interval = cli_value(j->args, "commit-interval");
 	if (interval != NULL && strcmp(interval, "off") == 0)
 		j->options.commit_interval_ns = UINT64_MAX;
@@ -479,6 +491,8 @@ static const cli_option record_options[] = {
 	{"ring", 0, "SIZE", NULL, "size of the ring in shared memory; default 256M"},
 	{"commit-interval", 'i', "TIME", NULL, "make rows durable this often, or off; default 1s"},
 	{"segment-size", 0, "SIZE", NULL, "begin a new file when this one is larger; default: never"},
+	{"rotate", 0, "PERIOD", "hour|day", "begin a new file when the hour or the day (UTC) changes"},
+	{"keep", 0, "N", NULL, "keep the N newest finished files and delete older ones; default: all"},
 	{"append", 'a', NULL, NULL, "go on with a run of that name"},
 	{"checksums", 0, NULL, NULL, "checksum each record in the ring"},
 	{"json", 0, NULL, NULL, "print the summary as JSON"},

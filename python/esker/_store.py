@@ -33,7 +33,9 @@ from esker._refs import Ref, encoded
 from esker._run import Run, json_object
 
 Policy = Literal["block", "overwrite", "reject"]
+Period = Literal["none", "hour", "day"]
 
+_PERIODS = {"none": lib.ESK_PERIOD_NONE, "hour": lib.ESK_PERIOD_HOUR, "day": lib.ESK_PERIOD_DAY}
 _POLICIES = {"block": lib.ESK_BLOCK, "overwrite": lib.ESK_OVERWRITE, "reject": lib.ESK_REJECT}
 
 
@@ -113,6 +115,8 @@ class Store(Closing):
         block_timeout: float = 30.0,
         commit_interval: float | None = 1.0,
         segment_bytes: int = 0,
+        segment_period: Period = "none",
+        keep_segments: int = 0,
         payload_checksums: bool = False,
         append: bool = False,
         attributes: Mapping[str, Any] | None = None,
@@ -138,6 +142,10 @@ class Store(Closing):
             Seconds between commits; None for commits on request, and when the ring fills, only.
         segment_bytes : int
             Rotate when the live file grows beyond; 0 for never.
+        segment_period : {"none", "hour", "day"}
+            Rotate when the hour or the day (UTC) changes.
+        keep_segments : int
+            Keep the newest finished files only, and delete older ones; 0 for all.
         payload_checksums : bool
             Keep a crc32c of every record's payload in the ring.
         append : bool
@@ -158,6 +166,8 @@ class Store(Closing):
             block_timeout=block_timeout,
             commit_interval=commit_interval,
             segment_bytes=segment_bytes,
+            segment_period=segment_period,
+            keep_segments=keep_segments,
             payload_checksums=payload_checksums,
             append=append,
         )
@@ -372,6 +382,8 @@ def fill_run_options(
     block_timeout: float = 30.0,
     commit_interval: float | None = 1.0,
     segment_bytes: int = 0,
+    segment_period: Period = "none",
+    keep_segments: int = 0,
     payload_checksums: bool = False,
     append: bool = False,
 ) -> list[Any]:
@@ -386,7 +398,13 @@ def fill_run_options(
     if policy not in _POLICIES:
         raise InvalidArgument(f"run {name!r}: expected policy of {', '.join(_POLICIES)}, found {policy!r}")
     options.policy = _POLICIES[policy]
-    for field, number in (("ring_bytes", ring_bytes), ("segment_bytes", segment_bytes)):
+    if segment_period not in _PERIODS:
+        raise InvalidArgument(
+            f"run {name!r}: expected segment_period of {', '.join(_PERIODS)}, found {segment_period!r}"
+        )
+    options.segment_period = _PERIODS[segment_period]
+    numbers = {"ring_bytes": ring_bytes, "segment_bytes": segment_bytes, "keep_segments": keep_segments}
+    for field, number in numbers.items():
         if not isinstance(number, int) or not 0 <= number < 2**64:
             raise RangeError(f"run {name!r}: expected {field} of 0 or more, found {number!r}")
         setattr(options, field, number)

@@ -337,3 +337,15 @@ def test_files_are_matched_with_columns_by_name(store):
     save(store, "long.npy", np.arange(4))
     assert "3" in store("record", "data", "s", "a.npy", "long.npy", code=1).stderr
     assert store.text("ls", "data", "--names") == "r\n"
+
+
+def test_only_the_newest_files_are_kept(store):
+    data = np.random.default_rng(3).integers(0, 256, 400_000, np.uint8).tobytes()
+    options = ["-c", "x:u8[1000]", "--segment-size", "20K", "-i", "5ms", "--ring", "64K"]
+    store("record", "data", "r", *options, "--keep", "2", "--rotate", "day", data=data)
+    assert len(list((store.directory / "data").glob("r*.h5"))) <= 3
+    info = json.loads(store.text("ls", "data", "r", "--json"))
+    assert info["columns"][0]["rows"] == 400
+    assert get_npy(store, "h5://r/x/399").tobytes() == data[-1000:]
+    assert "--keep" in store("record", "data", "s", *options, "--keep", "0", code=2).stderr
+    assert "--rotate" in store("record", "data", "s", *options, "--rotate", "week", code=2).stderr

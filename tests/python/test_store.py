@@ -373,3 +373,24 @@ def test_commits_come_by_themselves(store: esker.Store) -> None:
             time.sleep(0.01)
         assert run["x"][...].tolist() == [1, 2, 3]
         assert run.path.endswith("own.h5")
+
+
+def test_old_segments_go_where_only_some_are_kept(store):
+    with store.run(
+        "r", ring_bytes=1 << 20, segment_bytes=20_000, keep_segments=2, segment_period="hour"
+    ) as run:
+        stream = run.stream("/", "x:u8[1000]@none")
+        for n in range(300):
+            stream.append(np.full(1000, n % 256, np.uint8))
+            if n % 10 == 9:
+                run.commit()
+    files = list(Path(store.path).glob("r*.h5"))
+    assert len(files) == 3
+    column = store["r"]["x"]
+    assert len(column) == 300 and (column[-5:] == np.arange(295, 300)[:, None] % 256).all()
+    with pytest.raises(esker.NotFound, match="pruned"):
+        column[0]
+    with pytest.raises(ValueError, match="segment_period"):
+        store.run("s", segment_period="week")
+    with pytest.raises(esker.RangeError):
+        store.run("s", keep_segments=-1)

@@ -19,7 +19,7 @@ Layout = Literal["columns", "batches"]
 Period = Literal["none", "hour", "day"]
 
 _LAYOUTS = {"columns": lib.ESK_DAQ_COLUMNS, "batches": lib.ESK_DAQ_BATCHES}
-PERIODS = {"none": 0, "hour": 1, "day": 2}
+PERIODS = {"none": lib.ESK_PERIOD_NONE, "hour": lib.ESK_PERIOD_HOUR, "day": lib.ESK_PERIOD_DAY}
 
 
 @dataclasses.dataclass(frozen=True)
