@@ -11,6 +11,7 @@
 #include <esker/daemon.h>
 #include <esker/daq.h>
 #include <esker/export.h>
+#include <esker/key.h>
 #include <esker/log.h>
 #include <esker/machine.h>
 #include <esker/plain.h>

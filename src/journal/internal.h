@@ -6,6 +6,7 @@
 
 #include "journal/journal.h"
 #include "journal/record.h"
+#include "vault/vault.h"
 #include <pthread.h>
 
 struct esk_jfile {
@@ -14,7 +15,8 @@ struct esk_jfile {
 	char *path;
 	char *journal_path;
 	int fd;
-	int journal_fd; /* -1: a reader found none */
+	int journal_fd;   /* -1: a reader found none */
+	esk_vault *vault; /* a reader of an encrypted file: its bytes come from here; else NULL */
 
 	/* The owner's thread. */
 	esk_overlay *active;

@@ -71,7 +71,9 @@ static esk_status read_file(esk_jfile *file, uint64_t offset, uint8_t *buf, size
 	if (size == 0)
 		return ESK_OK;
 	size_t got = 0;
-	esk_status status = esk_os_read_some(file->os, file->fd, file->path, buf, size, offset, &got, err);
+	esk_status status = file->vault != NULL ? esk_vault_read(file->vault, offset, buf, size, &got, err)
+						: esk_os_read_some(file->os, file->fd, file->path, buf, size,
+							  offset, &got, err);
 	if (status == ESK_OK)
 		memset(buf + got, 0, size - got);
 	return status;
@@ -506,7 +508,7 @@ uint64_t esk_jfile_change_counter(esk_jfile *file)
 {
 	pthread_mutex_lock(&file->lock);
 	uint64_t counter = file->counter;
-	if (file->mode == ESK_JFILE_READ) {
+	if (file->mode == ESK_JFILE_READ && file->vault == NULL) {
 		uint64_t now = counter_on_disk(file);
 		if (now == counter)
 			/* Odd and seen before: the pages being applied, or left half applied, are read

@@ -18,7 +18,10 @@
  * commit number tells), and writes again what came after: it still has it in the ring.
  *
  * Thread-safety: freeze, read, write, set_end from one thread at a time; finish concurrently with them. A
- * READ handle may be read from several threads at once. Includes: os, base. */
+ * READ handle may be read from several threads at once.
+ *
+ * An encrypted file (src/vault/) is read as the plain one that it was; it is sealed, and cannot be opened for
+ * writing. Includes: vault, os, base. */
 #ifndef ESK_JOURNAL_H
 #define ESK_JOURNAL_H
 

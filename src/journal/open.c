@@ -53,6 +53,7 @@ static void close_descriptor(const esk_os *os, int *fd)
 
 static void destroy(esk_jfile *file)
 {
+	esk_vault_close(file->vault);
 	close_descriptor(file->os, &file->fd);
 	close_descriptor(file->os, &file->journal_fd);
 	esk_overlay_free(&file->overlays[0]);
@@ -352,6 +353,23 @@ static esk_status load_steadily(esk_jfile *file, esk_journal_state *state, esk_e
 		       : esk_fail(err, ESK_EBUSY, "%s: its writer commits without pause", file->path);
 }
 
+/* An encrypted file is sealed: complete, never written again, and without a journal. */
+static esk_status take_sealed(esk_jfile *file, esk_jfile_recovery *recovery)
+{
+	file->file_size = file->committed_end = file->end = file->straight_from =
+		esk_vault_bytes(file->vault);
+	*recovery = (esk_jfile_recovery){0};
+	return ESK_OK;
+}
+
+static esk_status open_vault(esk_jfile *file, esk_error *err)
+{
+	bool sealed = false;
+	esk_status status = esk_vault_detect(file->os, file->fd, file->path, &sealed, err);
+	return status == ESK_OK && sealed ? esk_vault_open(file->os, file->fd, file->path, &file->vault, err)
+					  : status;
+}
+
 /* Pages of a commit that is known to be in the file (the counter is even, and moved while this handle was
  * open) need no memory; after a restart of the machine an even counter proves nothing, so opening always
  * takes them. */
@@ -393,6 +411,11 @@ static esk_status open_read(esk_jfile *file, esk_jfile_recovery *recovery, esk_e
 	if (status != ESK_OK)
 		return status;
 	file->inode = esk_journal_inode_of(file->fd);
+	status = open_vault(file, err);
+	if (status != ESK_OK)
+		return status;
+	if (file->vault != NULL)
+		return take_sealed(file, recovery);
 	status = esk_os_open(file->os, file->journal_path, O_RDONLY, 0, &file->journal_fd, err);
 	if (status != ESK_OK && status != ESK_ENOTFOUND)
 		return status;
