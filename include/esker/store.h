@@ -11,6 +11,7 @@
 #define ESKER_STORE_H
 
 #include <esker/column.h>
+#include <esker/key.h>
 #include <esker/log.h>
 
 #ifdef __cplusplus
@@ -30,6 +31,9 @@ typedef struct esk_store_options {
 		codec_threads; /* workers shared by all that this handle records and reads; 0: one per core */
 	esk_log_fn log;        /* NULL for silence */
 	void *log_arg;
+	const esk_key *
+		key; /* encrypted segments are read with it, and those of runs that ask for it encrypted;
+			shared: the caller may free it at once. NULL: that of the environment (esker/key.h) */
 } esk_store_options;
 #define ESK_STORE_OPTIONS_INIT                           \
 	{                                                \
@@ -82,6 +86,10 @@ typedef struct esk_run_options {
 	uint64_t keep_segments; /* 0: all; else, after a rotation, the oldest sealed segments beyond so many
 				   are deleted. Rows of later ones keep their index; reading what was deleted
 				   is ESK_ENOTFOUND */
+	/* Sealed segments are encrypted (esker/key.h), those that the run has already as well: by a thread of
+	 * its own after a rotation, and the last one by esk_run_close, which takes as long as that takes. A
+	 * store opened for writing, with the key, goes on where a crash ended it. */
+	bool encrypt;
 } esk_run_options;
 #define ESK_RUN_OPTIONS_INIT                           \
 	{                                              \
@@ -90,13 +98,16 @@ typedef struct esk_run_options {
 
 /* Starts (or, with options.append, continues) the run `name`; the file is <store>/<name>.h5. `options` may be
  * NULL. The caller owns *ret_run and closes it before the store.
- * Errors: ESK_EINVAL (name, metadata, codec), ESK_EEXIST (without append), ESK_EBUSY (recorded by another
+ * Errors: ESK_EINVAL (name, metadata, codec), ESK_ENOTFOUND (encrypt without a key), ESK_EACCES (the run has
+ * encrypted segments, and the key is lacking), ESK_EEXIST (without append), ESK_EBUSY (recorded by another
  * process), ESK_ENOSPC, ESK_EIO, ESK_ENOMEM. */
 ESK_API esk_status esk_run_open(esk_store *store, const char *name, const esk_run_options *options,
 	esk_run **ret_run, esk_error *err);
 
-/* Commits, closes the file and frees the handle and its streams. NULL is allowed. On failure to commit the
- * handle is freed all the same; the rows stay in the ring and the next open of the store recovers them. */
+/* Commits, closes the file and frees the handle and its streams. A run that encrypts is sealed: its last file
+ * is then <run>_<stamp>.h5x, and whoever appends begins a new one; where the encryption alone failed, the
+ * call says so, and opening the store tries it again. NULL is allowed. On failure to commit the handle is
+ * freed all the same; the rows stay in the ring and the next open of the store recovers them. */
 ESK_API esk_status esk_run_close(esk_run *run, esk_error *err);
 
 /* What commit reached. */

@@ -31,6 +31,15 @@ static esk_status check_unused(const char *path, esk_error *err)
 	return status;
 }
 
+/* A catalogue without the rows of encrypted files would not be the store's. */
+static esk_status check_keys(const esk_index_file *files, size_t count, esk_error *err)
+{
+	for (size_t i = 0; i < count; i++)
+		if (files[i].status == ESK_EACCES && files[i].name[strlen(files[i].name) - 1] == 'x')
+			return esk_fail(err, ESK_EACCES, "nothing was changed: %s", files[i].error.message);
+	return ESK_OK;
+}
+
 static esk_status put_runs(esk_walk *walk, const esk_index_target *target, const esk_index_file *files,
 	size_t count, uint64_t *ret_store_id, esk_error *err)
 {
@@ -121,6 +130,11 @@ esk_status esk_store_reindex(
 		status = esk_index_scan(os, path, NULL, &files, &count, err);
 	if (status != ESK_OK)
 		return status;
+	status = check_keys(files, count, err);
+	if (status != ESK_OK) {
+		esk_index_free(files, count);
+		return status;
+	}
 	for (size_t i = 0; i < count; i++)
 		walk.total_bytes += files[i].bytes;
 	uint64_t store_id = esk_random_u64();

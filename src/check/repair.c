@@ -532,7 +532,21 @@ static esk_status settle_journal(const esk_os *os, const char *path, esk_error *
 	return status == ESK_OK ? esk_jfile_close(file, err) : status;
 }
 
-static esk_status repair_open_file(repair *r, const char *path, esk_error *err)
+/* The copy of an encrypted file becomes one as well, with the same key. */
+static esk_status encrypt_copy(repair *r, const char *copy, const esk_key *key, esk_error *err)
+{
+	const esk_os *os = esk_store_os(r->store);
+	char aside[ESK_PATH_BYTES];
+	if (!esk_store_spool_path(esk_store_path(r->store), r->walk->run, ESK_SPOOL_REPAIR_SEALING, aside))
+		return esk_fail(err, ESK_EINVAL, "path too long: %s", esk_store_path(r->store));
+	esk_status status = esk_vault_encrypt(os, copy, aside, copy, key, NULL, NULL, err);
+	if (status != ESK_OK)
+		esk_os_unlink(os, copy, NULL);
+	return status;
+}
+
+/* `key`: of an encrypted file; else NULL. */
+static esk_status repair_open_file(repair *r, const char *path, const esk_key *key, esk_error *err)
 {
 	char copy[ESK_PATH_BYTES];
 	uint64_t before = r->walk->report.findings;
@@ -545,6 +559,8 @@ static esk_status repair_open_file(repair *r, const char *path, esk_error *err)
 	if (!esk_store_spool_path(esk_store_path(r->store), r->walk->run, ESK_SPOOL_REPAIR, copy))
 		return esk_fail(err, ESK_EINVAL, "path too long: %s", esk_store_path(r->store));
 	status = make_copy(r, copy, err);
+	if (status == ESK_OK && key != NULL)
+		status = encrypt_copy(r, copy, key, err);
 	return status == ESK_OK ? swap(r, path, copy, err) : status;
 }
 
@@ -571,7 +587,11 @@ static esk_status repair_file(repair *r, const char *name, esk_error *err)
 			r->walk, NULL, 0, 0, status, "%s; nothing can be salvaged from it", why.message);
 		return ESK_OK;
 	}
-	status = repair_open_file(r, path, err);
+	esk_key *key = NULL;
+	status = esk_vault_key_of(os, path, &key, err);
+	if (status == ESK_OK)
+		status = repair_open_file(r, path, key, err);
+	esk_key_free(key);
 	esk_h5_close(r->from, NULL);
 	r->from = NULL;
 	return status;

@@ -323,6 +323,14 @@ static void check_unknown(
 	}
 }
 
+static bool is_key_lacking(const esk_index_file *files, size_t count)
+{
+	for (size_t f = 0; f < count; f++)
+		if (files[f].status == ESK_EACCES)
+			return true;
+	return false;
+}
+
 /* What the catalogue says of the run against what its files say. A run that is being recorded has moved on
  * meanwhile: its catalogue may only be behind. */
 static esk_status check_catalogue(esk_walk *walk, esk_catalog *catalog, const esk_run_record *run,
@@ -357,7 +365,7 @@ static esk_status check_catalogue(esk_walk *walk, esk_catalog *catalog, const es
 						(unsigned long long)stream->rows);
 			}
 		}
-		if (!found) {
+		if (!found && !is_key_lacking(files, count)) { /* else that is what is found, file by file */
 			walk->file = "";
 			esk_walk_find(walk, extents[e].stream_name, extents[e].first_row, extents[e].rows,
 				ESK_ENOTFOUND,

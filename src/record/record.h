@@ -152,7 +152,7 @@ const char *esk_recorder_file(const esk_recorder *recorder);
 
 #define ESK_FORMAT_VERSION 1u
 
-/* "<run>.h5" or, sealed, "<run>_<stamp>.h5". */
+/* "<run>.h5" or, sealed, "<run>_<stamp>.h5", or "….h5x" where it is encrypted. */
 #define ESK_FILE_NAME_BYTES (ESK_MAX_NAME + 48)
 #define ESK_PATH_BYTES 4096
 
@@ -167,6 +167,12 @@ typedef struct esk_run_hold {
 esk_status esk_run_hold_take(
 	const esk_os *os, const char *directory, const char *run, esk_run_hold *ret_hold, esk_error *err);
 void esk_run_hold_drop(esk_run_hold *hold);
+
+/* True if `name` is a sealed segment's: *ret_run is its run, *ret_encrypted whether it is encrypted. */
+bool esk_segment_is_sealed_name(const char *name, char ret_run[ESK_MAX_NAME + 1], bool *ret_encrypted);
+/* Opens a segment by the path that the catalogue has. Where it was encrypted just now, and the catalogue was
+ * read before, that under which it is encrypted; or the other way round. */
+esk_status esk_segment_open_read(const esk_os *os, const char *path, esk_h5 **ret_file, esk_error *err);
 
 typedef struct esk_segment_head {
 	uint64_t format;

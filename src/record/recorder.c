@@ -533,6 +533,12 @@ esk_status esk_recorder_close(esk_recorder *r, esk_error *err)
 	return status;
 }
 
+static bool has_link(const esk_recorder *r)
+{
+	char target[ESK_PATH_BYTES];
+	return readlink(r->link_path, target, sizeof target) >= 0;
+}
+
 esk_status esk_recorder_recover(const esk_recorder_options *options, bool *ret_recovered, esk_error *err)
 {
 	esk_recorder *r;
@@ -540,8 +546,11 @@ esk_status esk_recorder_recover(const esk_recorder_options *options, bool *ret_r
 	if (status != ESK_OK)
 		return status;
 	bool recovered = false;
-	if (!esk_segment_any(
-		    r)) { /* it died before its first segment was complete: nothing was acknowledged */
+	if (!has_link(r) && !esk_os_exists(r->file_path)) {
+		/* Nobody recorded it when the machine stopped: its segments are sealed, and it may stay so.
+		 */
+	} else if (!esk_segment_any(
+			   r)) { /* it died before its first segment was complete: nothing was acknowledged */
 		ssize_t size = readlink(r->link_path, r->ring_path, sizeof r->ring_path - 1);
 		r->ring_path[size > 0 ? size : 0] = '\0';
 		status = remove_ring(r, err);

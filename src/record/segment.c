@@ -448,23 +448,39 @@ esk_status esk_segment_rotate(esk_recorder *r, esk_error *err)
 	return status == ESK_OK ? esk_segment_create(r, r->head.number + 1, err) : status;
 }
 
-/* The sealed segment `file_name` of the directory, opened; false if it is none of this run. */
-static bool open_sealed(esk_recorder *r, const char *file_name, esk_h5 **ret_file, esk_segment_head *ret_head)
+/* The sealed segment `file_name` of the directory, opened; *ret_file is NULL where it is none of this run.
+ * What cannot be opened is passed over, as damage is, but not for want of a key: then what the run's segments
+ * are is not known. Of two files of one segment, which is being encrypted, the plain one counts. */
+static esk_status open_sealed(
+	esk_recorder *r, const char *file_name, esk_h5 **ret_file, esk_segment_head *ret_head, esk_error *err)
 {
-	char path[ESK_PATH_BYTES];
-	size_t prefix = strlen(r->name), size = strlen(file_name);
+	char path[ESK_PATH_BYTES], run[ESK_MAX_NAME + 1];
+	bool encrypted;
+	esk_error why = {0};
 	esk_h5 *file;
-	if (strncmp(file_name, r->name, prefix) != 0 || file_name[prefix] != '_' || size < prefix + 4 ||
-		strcmp(file_name + size - 3, ".h5") != 0 ||
-		snprintf(path, sizeof path, "%s/%s", r->directory, file_name) >= (int)sizeof path ||
-		esk_h5_open_read(r->os, path, &file, NULL) != ESK_OK)
-		return false;
-	if (esk_segment_read_head(file, ret_head, NULL) == ESK_OK && strcmp(ret_head->run, r->name) == 0) {
-		*ret_file = file;
-		return true;
+	*ret_file = NULL;
+	if (!esk_segment_is_sealed_name(file_name, run, &encrypted) || strcmp(run, r->name) != 0 ||
+		snprintf(path, sizeof path, "%s/%s", r->directory, file_name) >= (int)sizeof path)
+		return ESK_OK;
+	if (encrypted) {
+		char plain[ESK_PATH_BYTES];
+		snprintf(plain, sizeof plain, "%.*s", (int)strlen(path) - 1, path);
+		if (esk_os_exists(plain))
+			return ESK_OK;
 	}
-	esk_h5_close(file, NULL);
-	return false;
+	esk_status status = esk_h5_open_read(r->os, path, &file, &why);
+	if (status == ESK_EACCES && encrypted) {
+		if (err != NULL)
+			*err = why;
+		return status;
+	}
+	if (status != ESK_OK)
+		return ESK_OK;
+	if (esk_segment_read_head(file, ret_head, NULL) == ESK_OK && strcmp(ret_head->run, r->name) == 0)
+		*ret_file = file;
+	else
+		esk_h5_close(file, NULL);
+	return ESK_OK;
 }
 
 esk_status esk_segment_visit_sealed(esk_recorder *r, esk_sealed_fn visit, void *arg, esk_error *err)
@@ -476,7 +492,8 @@ esk_status esk_segment_visit_sealed(esk_recorder *r, esk_sealed_fn visit, void *
 	for (struct dirent *entry; status == ESK_OK && (entry = readdir(directory)) != NULL;) {
 		esk_h5 *file;
 		esk_segment_head head;
-		if (!open_sealed(r, entry->d_name, &file, &head))
+		status = open_sealed(r, entry->d_name, &file, &head, err);
+		if (status != ESK_OK || file == NULL)
 			continue;
 		status = visit(arg, file, &head, err);
 		esk_h5_close(file, NULL);
@@ -503,18 +520,25 @@ static esk_status keep_last(void *arg, esk_h5 *file, const esk_segment_head *hea
 	return ESK_OK;
 }
 
-/* Highest-numbered sealed segment of the run: its path in `ret_path`, false if there is none. */
-static bool find_last_sealed(esk_recorder *r, char ret_path[ESK_PATH_BYTES], esk_segment_head *ret_head)
+/* Highest-numbered sealed segment of the run: its path in `ret_path`; *ret_found is false if there is none.
+ */
+static esk_status find_last_sealed(esk_recorder *r, char ret_path[ESK_PATH_BYTES], esk_segment_head *ret_head,
+	bool *ret_found, esk_error *err)
 {
 	last_sealed last = {.path = ret_path, .head = ret_head};
-	return esk_segment_visit_sealed(r, keep_last, &last, NULL) == ESK_OK && last.found;
+	esk_status status = esk_segment_visit_sealed(r, keep_last, &last, err);
+	*ret_found = last.found;
+	return status;
 }
 
 bool esk_segment_any(esk_recorder *r)
 {
 	char path[ESK_PATH_BYTES];
 	esk_segment_head head;
-	return esk_os_exists(r->file_path) || find_last_sealed(r, path, &head);
+	bool found;
+	/* A segment that the key is lacking for is one. */
+	return esk_os_exists(r->file_path) || find_last_sealed(r, path, &head, &found, NULL) == ESK_EACCES ||
+	       found;
 }
 
 /* Opens the live segment, or makes the next one where a crash fell between sealing and making. */
@@ -523,13 +547,17 @@ esk_status esk_segment_open_or_resume(esk_recorder *r, esk_error *err)
 	char path[ESK_PATH_BYTES];
 	esk_segment_head head;
 	esk_h5 *file;
+	bool found;
 	if (esk_os_exists(r->file_path))
 		return esk_segment_open(r, err);
-	if (!find_last_sealed(r, path, &head))
+	esk_status status = find_last_sealed(r, path, &head, &found, err);
+	if (status != ESK_OK)
+		return status;
+	if (!found)
 		return esk_fail(err, ESK_ENOTFOUND, "run \"%s\" has no file in %s", r->name, r->directory);
 	esk_log(&r->logger, ESK_LOG_INFO, "run \"%s\": segment %llu was sealed, its successor is made now",
 		r->name, (unsigned long long)head.number);
-	esk_status status = esk_h5_open_read(r->os, path, &file, err);
+	status = esk_h5_open_read(r->os, path, &file, err);
 	if (status != ESK_OK)
 		return status;
 	status = adopt_head(r, file, err);

@@ -23,11 +23,37 @@ esk_status esk_metadata_check(const char *json, esk_error *err)
 	return object ? ESK_OK : esk_fail(err, ESK_EINVAL, "metadata is no JSON object: \"%.60s\"", json);
 }
 
-static bool is_h5_name(const char *name)
+/* Length of the name without its ending; 0 where it is none of an HDF5 file, plain or encrypted. */
+static size_t stem_of(const char *name)
 {
 	size_t size = strlen(name);
-	return size > 3 && size < ESK_FILE_NAME_BYTES && name[0] != '.' &&
-	       strcmp(name + size - 3, ".h5") == 0;
+	if (size >= ESK_FILE_NAME_BYTES || name[0] == '.')
+		return 0;
+	if (size > 4 && strcmp(name + size - 4, ".h5x") == 0)
+		return size - 4;
+	return size > 3 && strcmp(name + size - 3, ".h5") == 0 ? size - 3 : 0;
+}
+
+/* Both are there where a segment is being encrypted, or was when its recorder died: then the plain one
+ * counts. */
+static bool is_plain_beside(const char *directory, const char *name)
+{
+	char path[ESK_PATH_BYTES];
+	size_t size = strlen(name);
+	if (name[size - 1] != 'x' || !esk_store_file_path(directory, name, path))
+		return false;
+	path[strlen(path) - 1] = '\0';
+	return esk_os_exists(path);
+}
+
+/* The run that a file belongs to as far as its name tells: a sealed segment that cannot be read is its run's
+ * all the same. */
+static void run_of_name(const char *name, char ret_run[ESK_MAX_NAME + 1])
+{
+	bool encrypted;
+	if (!esk_segment_is_sealed_name(name, ret_run, &encrypted) || !encrypted)
+		snprintf(ret_run, ESK_MAX_NAME + 1, "%.*s", (int)esk_min_u64(stem_of(name), ESK_MAX_NAME),
+			name);
 }
 
 /* ---- reading one file ---- */
@@ -190,7 +216,8 @@ esk_status esk_index_scan(const esk_os *os, const char *directory, const char *r
 	for (struct dirent *entry; status == ESK_OK && (entry = readdir(dir)) != NULL;) {
 		char path[ESK_PATH_BYTES];
 		size_t prefix = run != NULL ? strlen(run) : 0;
-		if (!is_h5_name(entry->d_name) || (run != NULL && strncmp(entry->d_name, run, prefix) != 0) ||
+		if (stem_of(entry->d_name) == 0 || is_plain_beside(directory, entry->d_name) ||
+			(run != NULL && strncmp(entry->d_name, run, prefix) != 0) ||
 			!esk_store_file_path(directory, entry->d_name, path))
 			continue;
 		esk_index_file *grown = realloc(files, (count + 1) * sizeof *grown);
@@ -202,8 +229,7 @@ esk_status esk_index_scan(const esk_os *os, const char *directory, const char *r
 		esk_index_file *file = &files[count++];
 		*file = (esk_index_file){.foreign = true};
 		snprintf(file->name, sizeof file->name, "%s", entry->d_name);
-		snprintf(file->head.run, sizeof file->head.run, "%.*s",
-			(int)esk_min_u64(strlen(entry->d_name) - 3, ESK_MAX_NAME), entry->d_name);
+		run_of_name(entry->d_name, file->head.run);
 		file->status = read_file(os, pool, path, file, &file->error);
 		if (run != NULL && strcmp(file->head.run, run) != 0) {
 			esk_index_file other = *file;
@@ -232,10 +258,11 @@ esk_status esk_index_scan(const esk_os *os, const char *directory, const char *r
 static esk_status put_file(
 	esk_catalog *catalog, int64_t id, const esk_index_file *file, bool last, esk_error *err)
 {
+	bool sealed = !last || file->name[strlen(file->name) - 1] == 'x';
 	esk_segment_record segment = {.number = file->head.number,
-		.sealed = !last,
+		.sealed = sealed,
 		.created_ns = file->head.created_ns,
-		.sealed_ns = last ? 0 : file->head.commit_ns,
+		.sealed_ns = sealed ? file->head.commit_ns : 0,
 		.bytes = file->bytes};
 	snprintf(segment.file, sizeof segment.file, "%s", file->name);
 	esk_status status = esk_catalog_put_segment(catalog, id, &segment, err);
@@ -440,7 +467,8 @@ bool esk_store_spool_path(
 	return snprintf(ret_path, ESK_PATH_BYTES, "%s/spool/%s%s", store_path, run, suffix) < ESK_PATH_BYTES;
 }
 
-static const char *const leftovers[] = {ESK_SPOOL_REPAIR, ESK_SPOOL_REPAIR "-journal", ESK_SPOOL_DAMAGED};
+static const char *const leftovers[] = {
+	ESK_SPOOL_REPAIR, ESK_SPOOL_REPAIR "-journal", ESK_SPOOL_REPAIR_SEALING, ESK_SPOOL_DAMAGED};
 
 esk_status esk_store_clean_spool(const esk_os *os, const char *store_path, const char *run, esk_error *err)
 {
@@ -553,7 +581,8 @@ static esk_status collect_suspects(
 		esk_h5 *h5;
 		esk_segment_head head;
 		if (size <= tail || entry->d_name[0] == '.' ||
-			strcmp(entry->d_name + size - tail, suffix) != 0)
+			strcmp(entry->d_name + size - tail, suffix) != 0 ||
+			(unknown_only && is_plain_beside(directory, entry->d_name)))
 			continue;
 		if (!unknown_only) {
 			status = add_suspect(k, entry->d_name, size - tail, err);
@@ -570,7 +599,8 @@ static esk_status collect_suspects(
 			status = ours ? add_suspect(k, head.run, strlen(head.run), err)
 				      : add_suspect(k, entry->d_name, size - tail, err);
 		} else {
-			status = add_suspect(k, entry->d_name, size - tail, err);
+			run_of_name(entry->d_name, head.run);
+			status = add_suspect(k, head.run, strlen(head.run), err);
 		}
 	}
 	closedir(dir);
@@ -711,7 +741,7 @@ esk_status esk_store_reconcile(esk_store *store, esk_error *err)
 	if (status == ESK_OK)
 		status = collect_files(&k, err);
 	static const char *const in_spool[] = {".ring", ESK_SPOOL_REPAIRED, ESK_SPOOL_REPAIR,
-		ESK_SPOOL_REPAIR "-journal", ESK_SPOOL_DAMAGED};
+		ESK_SPOOL_REPAIR "-journal", ESK_SPOOL_REPAIR_SEALING, ESK_SPOOL_DAMAGED};
 	bool fits = esk_store_file_path(store->path, "spool", spool);
 	for (size_t i = 0; fits && status == ESK_OK && i < sizeof in_spool / sizeof *in_spool; i++)
 		status = collect_suspects(&k, spool, in_spool[i], false, err);
@@ -719,6 +749,8 @@ esk_status esk_store_reconcile(esk_store *store, esk_error *err)
 		status = collect_suspects(&k, store->path, ".h5-journal", false, err);
 	if (status == ESK_OK)
 		status = collect_suspects(&k, store->path, ".h5", true, err);
+	if (status == ESK_OK)
+		status = collect_suspects(&k, store->path, ".h5x", true, err);
 	for (size_t i = 0; i < k.suspect_count && status == ESK_OK; i++)
 		status = settle_run(store, k.suspects[i], err);
 	free(k.suspects);

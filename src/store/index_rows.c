@@ -86,7 +86,7 @@ static esk_status open_part(filling *f, const part *wanted, esk_error *err)
 	f->opened = NULL;
 	if (!esk_store_file_path(f->target->directory, wanted->file, path))
 		return esk_fail(err, ESK_EINVAL, "path too long: %s", f->target->directory);
-	esk_status status = esk_h5_open_read(f->target->os, path, &f->file, err);
+	esk_status status = esk_segment_open_read(f->target->os, path, &f->file, err);
 	if (status == ESK_OK)
 		f->opened = wanted;
 	return status;

@@ -8,6 +8,8 @@
 
 #define ESK_RESOLVE_READERS 16 /* runs that esk_store_resolve keeps open */
 
+typedef struct esk_sealer esk_sealer;
+
 struct esk_run {
 	esk_store *store;
 	esk_recorder *recorder;
@@ -18,6 +20,7 @@ struct esk_run {
 	int64_t created_ns;
 	uint64_t keep_segments; /* sealed; 0: all */
 	esk_run *next;
+	esk_sealer *sealer; /* of a run that encrypts; else NULL */
 };
 
 struct esk_store {
@@ -31,6 +34,7 @@ struct esk_store {
 	esk_catalog *catalog;
 	uint64_t fork_count;     /* when catalog was opened */
 	esk_store *next_watched; /* fork.c's */
+	esk_key *key; /* that of esk_store_options, or that a run found in the environment; else NULL */
 	esk_run *runs;
 	esk_reader *readers[ESK_RESOLVE_READERS]; /* most recently used first */
 };
@@ -157,6 +161,20 @@ esk_status esk_dataset_check_covered(
 /* Reads pieces of rows of the dataset. */
 esk_status esk_dataset_read_pieces(
 	esk_dataset *dataset, const esk_h5_rows *pieces, size_t piece_count, esk_error *err);
+
+/* ---- seal.c: encryption at rest ---- */
+/* Marks the run, whose recorder is open, as one whose sealed segments are encrypted with store->key, and
+ * starts what does it. */
+esk_status esk_sealer_start(esk_store *store, const char *run, esk_sealer **ret_sealer, esk_error *err);
+/* The catalogue knows a newly sealed segment. */
+void esk_sealer_wake(esk_sealer *sealer);
+/* Ends its thread, which finishes the file that it is at. */
+void esk_sealer_stop(esk_sealer *sealer);
+/* After stop, and once the recorder is closed in peace: seals the last segment and encrypts what is left. */
+esk_status esk_sealer_finish(esk_sealer *sealer, esk_error *err);
+void esk_sealer_free(esk_sealer *sealer); /* NULL is allowed */
+/* Goes on where a crash ended it, in every run of the store that nobody records. Failures are logged. */
+void esk_seal_resume(esk_store *store);
 
 /* ---- fork.c ---- */
 /* Until unwatch, a child finds the locks free, and a reader knows that it was inherited. */

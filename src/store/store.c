@@ -116,6 +116,15 @@ static esk_status read_facts(esk_store *store, esk_error *err)
 	return status;
 }
 
+/* From now on files are read with `key`. */
+static esk_status take_key(esk_store *store, const esk_key *key, esk_error *err)
+{
+	esk_status status = esk_keyring_add(key, err);
+	if (status == ESK_OK)
+		store->key = esk_key_share(key);
+	return status;
+}
+
 esk_status esk_store_open_in(const esk_store_environment *environment, const char *path,
 	const esk_store_options *options, esk_store **ret_store, esk_error *err)
 {
@@ -139,8 +148,8 @@ esk_status esk_store_open_in(const esk_store_environment *environment, const cha
 	store->logger = (esk_logger){defaults.log, defaults.log_arg};
 	store->read_only = defaults.read_only;
 	store->fork_count = esk_os_fork_count();
-	esk_status status = ESK_OK;
-	if (realpath(path, store->path) == NULL)
+	esk_status status = defaults.key != NULL ? take_key(store, defaults.key, err) : ESK_OK;
+	if (status == ESK_OK && realpath(path, store->path) == NULL)
 		status = esk_fail(err, ESK_ENOTFOUND, "cannot find %s", path);
 	if (status == ESK_OK)
 		status = esk_pool_create(defaults.codec_threads, POOL_QUEUE_JOBS, &store->pool, err);
@@ -154,6 +163,8 @@ esk_status esk_store_open_in(const esk_store_environment *environment, const cha
 		status = esk_os_mkdir(environment->os, spool, err);
 		if (status == ESK_OK)
 			status = esk_store_reconcile(store, err);
+		if (status == ESK_OK)
+			esk_seal_resume(store);
 	}
 	if (status != ESK_OK) {
 		esk_store_close(store, NULL);
@@ -199,6 +210,9 @@ esk_status esk_store_close(esk_store *store, esk_error *err)
 	if (!inherited)
 		esk_catalog_close(store->catalog);
 	esk_pool_destroy(store->pool);
+	if (store->key != NULL)
+		esk_keyring_drop(store->key);
+	esk_key_free(store->key);
 	esk_store_unwatch(store);
 	pthread_mutex_destroy(&store->lock);
 	free(store);
@@ -467,7 +481,11 @@ static esk_status run_committed(void *arg, const esk_commit_state *state, esk_er
 	esk_status status = tell(run, state, &behind, err);
 	if (status == ESK_OK && state->sealed_file != NULL && run->keep_segments > 0)
 		esk_store_finish_pruning(run->store);
-	return status == ESK_OK && behind ? catch_up(run, state, err) : status;
+	if (status == ESK_OK && behind)
+		status = catch_up(run, state, err);
+	if (status == ESK_OK && state->sealed_file != NULL && run->sealer != NULL)
+		esk_sealer_wake(run->sealer);
+	return status;
 }
 
 /* ---- runs ---- */
@@ -526,6 +544,22 @@ static esk_status open_recorder(
 	return status;
 }
 
+/* The key that a run encrypts with: the store's, else that of the environment. */
+static esk_status find_key(esk_store *store, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	esk_key *key = NULL;
+	pthread_mutex_lock(&store->lock);
+	if (store->key == NULL) {
+		status = esk_key_load(NULL, &key, err);
+		if (status == ESK_OK)
+			status = take_key(store, key, err);
+		esk_key_free(key);
+	}
+	pthread_mutex_unlock(&store->lock);
+	return status;
+}
+
 esk_status esk_run_open(
 	esk_store *store, const char *name, const esk_run_options *options, esk_run **ret_run, esk_error *err)
 {
@@ -541,7 +575,15 @@ esk_status esk_run_open(
 		return esk_fail_memory(err, sizeof *run, "a run");
 	run->store = store;
 	run->keep_segments = defaults.keep_segments;
-	status = open_recorder(run, name, &defaults, err);
+	if (defaults.encrypt)
+		status = find_key(store, err);
+	if (status == ESK_OK)
+		status = open_recorder(run, name, &defaults, err);
+	if (status == ESK_OK && defaults.encrypt) {
+		status = esk_sealer_start(store, esk_recorder_name(run->recorder), &run->sealer, err);
+		if (status != ESK_OK)
+			esk_recorder_close(run->recorder, NULL);
+	}
 	if (status != ESK_OK) {
 		free_specs(run);
 		free(run);
@@ -563,6 +605,12 @@ esk_status esk_run_close(esk_run *run, esk_error *err)
 	if (store->fork_count != esk_os_fork_count())
 		return ESK_OK;
 	esk_status status = esk_recorder_close(run->recorder, err);
+	if (run->sealer != NULL) {
+		esk_sealer_stop(run->sealer);
+		if (status == ESK_OK)
+			status = esk_sealer_finish(run->sealer, err);
+		esk_sealer_free(run->sealer);
+	}
 	free_specs(run);
 	pthread_mutex_lock(&store->lock);
 	for (esk_run **at = &store->runs; *at != NULL; at = &(*at)->next) {

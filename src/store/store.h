@@ -3,6 +3,7 @@
  *   <store>/esker.db             catalogue
  *   <store>/<run>.h5             live or last segment of a run
  *   <store>/<run>_<stamp>.h5     sealed segments
+ *   <store>/<run>_<stamp>.h5x    and encrypted ones
  *   <store>/spool/               locks, links to rings, segments and repaired files in the making
  *
  * May include: everything below src/check. The public handles esk_store, esk_run, esk_reader and esk_dataset
@@ -13,6 +14,7 @@
 #include "catalog/catalog.h"
 #include "h5/h5.h"
 #include "record/record.h"
+#include "vault/vault.h"
 #include <esker/reader.h>
 #include <esker/store.h>
 
@@ -46,6 +48,7 @@ bool esk_store_file_path(const char *store_path, const char *file, char ret_path
  * where the file system knows no links, the copy of the old one; and, from before the new file takes its
  * name, a mark that the catalogue has to be told. */
 #define ESK_SPOOL_REPAIR ".repair"
+#define ESK_SPOOL_REPAIR_SEALING ".repair-sealing" /* the new file, while it is being encrypted */
 #define ESK_SPOOL_DAMAGED ".damaged"
 #define ESK_SPOOL_REPAIRED ".repaired"
 /* False if the path is too long. */

@@ -17,7 +17,7 @@
 static esk_status open_if_number(const esk_reader *reader, esk_reader_segment *segment, esk_error *err)
 {
 	esk_segment_head head;
-	esk_status status = esk_h5_open_read(reader->os, segment->path, &segment->file, err);
+	esk_status status = esk_segment_open_read(reader->os, segment->path, &segment->file, err);
 	if (status != ESK_OK) {
 		segment->file = NULL;
 		return status;
@@ -37,15 +37,15 @@ static esk_status open_if_number(const esk_reader *reader, esk_reader_segment *s
 static esk_status open_sealed_just_now(const esk_reader *reader, esk_reader_segment *segment)
 {
 	esk_status status = ESK_ENOTFOUND;
-	size_t prefix = strlen(reader->name);
 	DIR *directory = opendir(esk_store_path(reader->store));
 	if (directory == NULL)
 		return status;
 	for (struct dirent *entry; status != ESK_OK && (entry = readdir(directory)) != NULL;) {
-		size_t size = strlen(entry->d_name);
+		char run[ESK_MAX_NAME + 1];
+		bool encrypted;
 		esk_reader_segment moved = {.number = segment->number};
-		if (size < prefix + 4 || strncmp(entry->d_name, reader->name, prefix) != 0 ||
-			entry->d_name[prefix] != '_' || strcmp(entry->d_name + size - 3, ".h5") != 0 ||
+		if (!esk_segment_is_sealed_name(entry->d_name, run, &encrypted) ||
+			strcmp(run, reader->name) != 0 ||
 			!esk_store_file_path(esk_store_path(reader->store), entry->d_name, moved.path))
 			continue;
 		status = open_if_number(reader, &moved, NULL);

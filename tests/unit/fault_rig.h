@@ -36,6 +36,7 @@ typedef struct rig {
 } rig;
 
 static uint64_t reboots; /* power cuts so far */
+static esk_key *rig_key; /* runs are encrypted with it; NULL: they are not */
 
 static inline uint64_t boot_id(const esk_os *os)
 {
@@ -100,6 +101,7 @@ static inline esk_run_options run_options(void)
 	options.block_timeout_ns = 3000000;
 	options.commit_interval_ns = UINT64_MAX;
 	options.segment_bytes = 96u << 10;
+	options.encrypt = rig_key != NULL;
 	return options;
 }
 
@@ -108,6 +110,7 @@ static inline esk_status open_store(rig *g, esk_store **ret_store, esk_error *er
 	esk_store_options options = ESK_STORE_OPTIONS_INIT;
 	options.codec_threads = 1;
 	options.log = recording_log;
+	options.key = rig_key;
 	esk_status status = esk_store_open_in(&g->environment, g->store, &options, ret_store, err);
 	if (status == ESK_OK && esk_store_id(*ret_store) != g->store_id) { /* made anew */
 		drop_rings(g);
@@ -121,6 +124,48 @@ static inline bool is_store(const rig *g)
 	char database[300];
 	snprintf(database, sizeof database, "%s/esker.db", g->store);
 	return esk_os_exists(database);
+}
+
+static inline size_t rig_count(const rig *g, const char *pattern)
+{
+	char path[400];
+	glob_t found;
+	snprintf(path, sizeof path, "%s/%s", g->store, pattern);
+	int code = glob(path, GLOB_NOSORT, NULL, &found);
+	size_t count = code == 0 ? found.gl_pathc : 0;
+	if (code == 0)
+		globfree(&found);
+	return count;
+}
+
+/* Once the store was opened in peace, with the key: nothing is plain, nothing is half done. */
+static inline void rig_check_encrypted(const rig *g, uint64_t number)
+{
+	if (rig_count(g, "*.h5") != 0 || rig_count(g, "spool/*.encrypt*") != 0 ||
+		rig_count(g, "spool/*.h5x.new") != 0)
+		fail_msg("%llu: %zu plain files, %zu marks, %zu pieces are left", (unsigned long long)number,
+			rig_count(g, "*.h5"), rig_count(g, "spool/*.encrypt*"), rig_count(g, "spool/*.h5x.new"));
+}
+
+/* A run whose mark a power cut came before has no rows yet, and may be plain; else as above. */
+static inline void rig_check_plain_is_marked(const rig *g, uint64_t number)
+{
+	if (rig_count(g, "*.h5x") > 0)
+		rig_check_encrypted(g, number);
+}
+
+static inline void rig_make_key(test_dir *dir)
+{
+	const char *path = test_path(dir, "key");
+	esk_error err = {0};
+	assert_ok(esk_key_make(path, &err), &err);
+	assert_ok(esk_key_load(path, &rig_key, &err), &err);
+}
+
+static inline void rig_drop_key(void)
+{
+	esk_key_free(rig_key);
+	rig_key = NULL;
 }
 
 /* ---- looking ---- */

@@ -97,6 +97,8 @@ static uint64_t life_with_fault(test_dir *dir, uint64_t call, int errnum, uint64
 		fail_msg("call %llu fails with %s: %llu rows of %llu are there", (unsigned long long)call,
 			strerrorname_np(errnum), (unsigned long long)rows, (unsigned long long)g.appended);
 	check_metadata(&g);
+	if (rig_key != NULL)
+		rig_check_encrypted(&g, call);
 	*failures += g.failures;
 	rig_end(&g);
 	return calls;
@@ -127,6 +129,14 @@ static void recording_goes_on_after_any_call_failed_with_eio(void **state)
 static void recording_goes_on_after_any_call_failed_with_enospc(void **state)
 {
 	recording_goes_on_after_any_call_failed(*state, ENOSPC);
+}
+
+static void encryption_is_finished_after_any_call_failed(void **state)
+{
+	rig_make_key(*state);
+	recording_goes_on_after_any_call_failed(*state, EIO);
+	recording_goes_on_after_any_call_failed(*state, ENOSPC);
+	rig_drop_key();
 }
 
 /* ---- a full disk, a failing synchronisation ---- */
@@ -348,6 +358,8 @@ int main(int argc, char **argv)
 {
 	test_begin(argc, argv);
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			encryption_is_finished_after_any_call_failed, test_dir_make, test_dir_remove),
 		cmocka_unit_test_setup_teardown(
 			a_full_disk_fails_commits_and_loses_nothing, test_dir_make, test_dir_remove),
 		cmocka_unit_test_setup_teardown(a_run_closed_on_a_full_disk_is_recovered_when_there_is_space,

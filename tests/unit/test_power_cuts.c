@@ -108,8 +108,11 @@ static void cut_one_store(test_dir *dir, uint64_t seed, uint64_t cuts)
 			esk_fault_set_hiccups(g.fault, 20);
 		record_until_cut(&g, cut);
 		reboot(&g);
-		if (is_store(&g) && draw(2) > 0)
+		if (is_store(&g) && draw(2) > 0) {
 			settle(&g, check_store(&g), cut);
+			if (rig_key != NULL)
+				rig_check_plain_is_marked(&g, cut);
+		}
 	}
 	rig_end(&g);
 }
@@ -131,12 +134,21 @@ static void power_cuts_leave_a_committed_state(void **state)
 	print_message("%llu power cuts\n", (unsigned long long)done);
 }
 
+static void power_cuts_leave_a_committed_state_of_encrypted_runs(void **state)
+{
+	rig_make_key(*state);
+	power_cuts_leave_a_committed_state(state);
+	rig_drop_key();
+}
+
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			power_cuts_leave_a_committed_state, test_dir_make, test_dir_remove),
+		cmocka_unit_test_setup_teardown(
+			power_cuts_leave_a_committed_state_of_encrypted_runs, test_dir_make, test_dir_remove),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
