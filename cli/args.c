@@ -9,6 +9,8 @@
 const cli_option cli_common_options[] = {
 	{"store", 'C', "DIR", "dir",
 		"the store; else the first argument that is one, $ESKER_STORE, or the current directory"},
+	{"key", 0, "FILE", "file",
+		"the key of encrypted segments; else the file that $ESKER_KEY_FILE names, or $ESKER_KEY"},
 	{"verbose", 'v', NULL, NULL, "print what the library logs (recovery, rotation) on standard error"},
 	{"help", 'h', NULL, NULL, "show this help with examples"},
 	{NULL, 0, NULL, NULL, NULL},

@@ -191,6 +191,10 @@ void cli_print_man(FILE *out)
 	      "file; "
 	      "\\(aqesker config\\(aq shows them.\n",
 		out);
+	fputs(".TP\n\\fBESKER_KEY_FILE\\fR, \\fBESKER_KEY\\fR\nThe file of the key for encrypted segments, "
+	      "or the key as 64 "
+	      "hexadecimal digits.\n",
+		out);
 	fputs(".TP\n\\fBNO_COLOR\\fR\nIf set and not empty, nothing is coloured.\n", out);
 	fputs(".TP\n\\fBHDF5_PLUGIN_PATH\\fR\nWhere libhdf5 looks for filter plugins.\n", out);
 	put_roff_section(out, "EXIT STATUS", "0 success; 1 failure; 2 the command line was not understood.");

@@ -133,6 +133,7 @@ static int parse_sizes(job *j)
 static int parse_options(job *j)
 {
 	j->options = (esk_run_options)ESK_RUN_OPTIONS_INIT;
+	j->options.encrypt = cli_flag(j->args, "encrypt");
 	j->options.block_timeout_ns = WAIT_SLICE_NS;
 	j->options.append = cli_flag(j->args, "append");
 	j->options.payload_checksums = cli_flag(j->args, "checksums");
@@ -488,6 +489,8 @@ static const cli_option record_options[] = {
 	{"metadata", 'm', "JSON", NULL, "free metadata of the run, a JSON object or @FILE that holds one"},
 	{"policy", 'p', "POLICY", "block|overwrite|reject",
 		"when the ring is full: wait (the default), let the oldest rows go, or drop the new ones"},
+	{"encrypt", 0, NULL, NULL,
+		"encrypt the files of the run when they are sealed, with the key (see keygen)"},
 	{"ring", 0, "SIZE", NULL, "size of the ring in shared memory; default 256M"},
 	{"commit-interval", 'i', "TIME", NULL, "make rows durable this often, or off; default 1s"},
 	{"segment-size", 0, "SIZE", NULL, "begin a new file when this one is larger; default: never"},

@@ -381,8 +381,8 @@ static bool is_file(const char *word)
 	struct stat st;
 	const char *dot = strrchr(word, '.');
 	bool named = strchr(word, '/') != NULL ||
-		     (dot != NULL && (strcmp(dot, ".h5") == 0 || strcmp(dot, ".hdf5") == 0 ||
-					     strcmp(dot, ".nwb") == 0));
+		     (dot != NULL && (strcmp(dot, ".h5") == 0 || strcmp(dot, ".h5x") == 0 ||
+					     strcmp(dot, ".hdf5") == 0 || strcmp(dot, ".nwb") == 0));
 	return named && stat(word, &st) == 0 && !S_ISDIR(st.st_mode);
 }
 

@@ -21,6 +21,8 @@ const cli_command *const cli_commands[] = {
 	&cli_verify,
 	&cli_repair,
 	&cli_reindex,
+	&cli_keygen,
+	&cli_decrypt,
 	&cli_config,
 	&cli_doctor,
 	&cli_completion,

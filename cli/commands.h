@@ -8,6 +8,8 @@ extern const cli_command cli_cat;
 extern const cli_command cli_completion;
 extern const cli_command cli_config;
 extern const cli_command cli_daemon;
+extern const cli_command cli_decrypt;
+extern const cli_command cli_keygen;
 extern const cli_command cli_doctor;
 extern const cli_command cli_episodes;
 extern const cli_command cli_export;

@@ -10,7 +10,7 @@
 /* Options that may stand before the command: their values have to be skipped on the way to it. */
 static bool takes_next(const char *text)
 {
-	return strcmp(text, "-C") == 0 || strcmp(text, "--store") == 0;
+	return strcmp(text, "-C") == 0 || strcmp(text, "--store") == 0 || strcmp(text, "--key") == 0;
 }
 
 /* The index of the command in argv, or argc. */

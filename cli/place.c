@@ -47,9 +47,17 @@ static int check_first_word(const cli_args *args, const cli_place *place)
 	return CLI_OK;
 }
 
+void cli_take_key(const cli_args *args)
+{
+	const char *key = cli_value(args, "key");
+	if (key != NULL)
+		setenv("ESKER_KEY_FILE", key, 1);
+}
+
 int cli_place_find(const cli_args *args, cli_place *ret_place)
 {
 	*ret_place = (cli_place){.words = args->words, .word_count = args->word_count};
+	cli_take_key(args);
 	ret_place->verbose = cli_flag(args, "verbose");
 	ret_place->path = cli_value(args, "store");
 	if (ret_place->path == NULL && args->word_count > 0) {

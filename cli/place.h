@@ -16,6 +16,8 @@ typedef struct cli_place {
 	bool verbose;
 } cli_place;
 
+/* --key FILE becomes the key of this process. */
+void cli_take_key(const cli_args *args);
 /* Finds the store's path and checks the number of words left. Opens nothing. */
 int cli_place_find(const cli_args *args, cli_place *ret_place);
 /* cli_place_find, then opens the store. */

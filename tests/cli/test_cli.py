@@ -33,6 +33,8 @@ COMMANDS = [
     "verify",
     "repair",
     "reindex",
+    "keygen",
+    "decrypt",
     "config",
     "doctor",
     "completion",
