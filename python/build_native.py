@@ -15,6 +15,7 @@ from pathlib import Path
 # In the order of inclusion: a header uses only what stands before it.
 HEADERS = [
     "status",
+    "key",
     "log",
     "column",
     "codec",
