@@ -111,7 +111,7 @@ static void cut_one_store(test_dir *dir, uint64_t seed, uint64_t cuts)
 		if (is_store(&g) && draw(2) > 0) {
 			settle(&g, check_store(&g), cut);
 			if (rig_key != NULL)
-				rig_check_plain_is_marked(&g, cut);
+				rig_check_plain_is_empty(&g, cut);
 		}
 	}
 	rig_end(&g);
