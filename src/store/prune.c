@@ -5,6 +5,18 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* While a segment is encrypted it has two names, and the catalogue one of them (seal.c, K2). */
+static esk_status remove_other(const esk_store *store, const char *path, esk_error *err)
+{
+	char other[ESK_PATH_BYTES + 2];
+	size_t size = strlen(path);
+	snprintf(other, sizeof other, "%sx", path);
+	if (path[size - 1] == 'x')
+		other[size - 1] = '\0';
+	return esk_os_exists(other) ? esk_os_unlink(store->environment.os, other, err) : ESK_OK;
+}
 
 static esk_status remove_file(const esk_store *store, const esk_pruned_record *segment, esk_error *err)
 {
@@ -13,6 +25,8 @@ static esk_status remove_file(const esk_store *store, const esk_pruned_record *s
 		return esk_fail(err, ESK_EINVAL, "path too long: %s", store->path);
 	snprintf(journal, sizeof journal, "%s-journal", path);
 	esk_status status = esk_os_unlink(store->environment.os, path, err);
+	if (status == ESK_OK)
+		status = remove_other(store, path, err);
 	if (status == ESK_OK && esk_os_exists(journal))
 		status = esk_os_unlink(store->environment.os, journal, err);
 	return status == ESK_OK ? esk_os_sync_parent(store->environment.os, path, err) : status;

@@ -638,6 +638,40 @@ static void readers_see_every_row_while_segments_are_encrypted(void **state)
 	esk_key_free(key);
 }
 
+static void segments_that_are_pruned_while_others_are_encrypted_are_gone_under_both_names(void **state)
+{
+	test_dir *dir = *state;
+	esk_key *key = make_key(dir, "key");
+	const char *path = test_path(dir, "store");
+	esk_run_options options = ESK_RUN_OPTIONS_INIT;
+	esk_run *run;
+	esk_stream *stream;
+	esk_reader *reader;
+	esk_error err = {0};
+	options.segment_bytes = 30000;
+	options.ring_bytes = 4u << 20;
+	options.encrypt = true;
+	options.keep_segments = 3;
+	esk_store *store = open_store(path, key);
+	assert_ok(esk_run_open(store, "run", &options, &run, &err), &err);
+	assert_ok(recording_stream(run, "/", &stream, &err), &err);
+	for (uint64_t i = 0; i < 150; i++) {
+		assert_ok(recording_append(stream, i, SALT, NULL, &err), &err);
+		if (i % 5 == 4)
+			assert_ok(esk_stream_commit(stream, NULL, &err), &err);
+	}
+	assert_ok(esk_run_close(run, &err), &err);
+	assert_int_equal(count_files(path, "*.h5"), 0);
+	assert_int_equal(count_files(path, "*.h5x"), 4); /* three that are kept, and the last one */
+	recording_verify(store);
+	assert_ok(esk_reader_open(store, "run", &reader, &err), &err);
+	assert_int_equal(recording_rows(reader, "/"), 150);
+	recording_check_rows(reader, "/", 140, 10, SALT);
+	esk_reader_close(reader);
+	assert_ok(esk_store_close(store, &err), &err);
+	esk_key_free(key);
+}
+
 static void a_damaged_encrypted_segment_is_repaired_into_an_encrypted_one(void **state)
 {
 	test_dir *dir = *state;
@@ -783,6 +817,7 @@ int main(int argc, char **argv)
 		TEST(a_reindexed_store_knows_encrypted_segments_and_needs_the_key),
 		TEST(without_the_key_a_store_opens_and_its_encrypted_runs_say_what_they_need),
 		TEST(readers_see_every_row_while_segments_are_encrypted),
+		TEST(segments_that_are_pruned_while_others_are_encrypted_are_gone_under_both_names),
 		TEST(a_damaged_encrypted_segment_is_repaired_into_an_encrypted_one),
 		TEST(kills_at_any_moment_lose_no_row_and_the_encryption_is_finished),
 	};
