@@ -3,6 +3,7 @@
 #include "internal.h"
 #include "rings.h"
 
+#include <esker/key.h>
 #include <esker/query.h>
 
 #include <errno.h>
@@ -57,6 +58,21 @@ esk_status esk_daq_open_store(
 	if (status != ESK_OK && status != ESK_EEXIST) /* somebody else may have made it meanwhile */
 		return status;
 	return esk_store_open(directory, options, ret_store, err);
+}
+
+esk_status esk_daq_open_store_with_key(const char *directory, bool encrypt, const char *key_file,
+	const esk_store_options *options, esk_store **ret_store, esk_error *err)
+{
+	esk_store_options with_key = *options;
+	esk_key *key = NULL;
+	bool named = key_file != NULL && key_file[0] != '\0';
+	esk_status status = encrypt || named ? esk_key_load(named ? key_file : NULL, &key, err) : ESK_OK;
+	if (status != ESK_OK)
+		return status;
+	with_key.key = key;
+	status = esk_daq_open_store(directory, &with_key, ret_store, err);
+	esk_key_free(key); /* the store shares it */
+	return status;
 }
 
 esk_status esk_daq_find_run(

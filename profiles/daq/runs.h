@@ -15,6 +15,11 @@ void esk_daq_format_time(int64_t time_ns, char text[ESK_DAQ_TIME_BYTES]);
 esk_status esk_daq_open_store(
 	const char *directory, const esk_store_options *options, esk_store **ret_store, esk_error *err);
 
+/* The same with a key: that of `key_file` (NULL or "": of the environment) if `encrypt`, or if a file is
+ * named. */
+esk_status esk_daq_open_store_with_key(const char *directory, bool encrypt, const char *key_file,
+	const esk_store_options *options, esk_store **ret_store, esk_error *err);
+
 /* Whether the store has the run, and when it was made (ret_created_ns may be NULL). */
 esk_status esk_daq_find_run(
 	esk_store *store, const char *run, bool *ret_found, int64_t *ret_created_ns, esk_error *err);

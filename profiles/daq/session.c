@@ -141,6 +141,7 @@ static void set_run_options(const esk_session_options *options, esk_run_options 
 	run->commit_interval_ns =
 		options->auto_flush_interval_ns != 0 ? options->auto_flush_interval_ns : UINT64_MAX;
 	run->segment_bytes = options->segment_bytes;
+	run->encrypt = options->encrypt;
 	run->segment_period = options->segment_period;
 	run->keep_segments = options->keep_segments;
 }
@@ -204,8 +205,6 @@ static esk_status open_run(esk_session *session, const esk_session_options *opti
 {
 	esk_run_options run = ESK_RUN_OPTIONS_INIT;
 	esk_run_stats stats = {.struct_size = sizeof stats};
-	if (options->encrypt)
-		return esk_daq_fail(err, ESK_EUNSUPPORTED, "encryption of a session's segments");
 	set_run_options(options, &run);
 	snprintf(session->codec, sizeof session->codec, "%s", run.codec);
 	session->auto_flush_interval_ns = options->auto_flush_interval_ns;
@@ -278,15 +277,11 @@ esk_status esk_session_open_in(
 
 /* ---- opening as a configuration says ---- */
 
-static esk_status open_store(const esk_storage_config *config, esk_store **ret_store, esk_error *err)
-{
-	return esk_daq_open_store(config->output_dir, NULL, ret_store, err);
-}
-
 static esk_status open_configured(
 	const esk_storage_config *config, const char *append_to, esk_session **ret_session, esk_error *err)
 {
 	esk_session_options options;
+	esk_store_options store = ESK_STORE_OPTIONS_INIT;
 	esk_daq_texts texts;
 	esk_session *session;
 	esk_status status = esk_daq_session_options_of(config, &texts, &options, err);
@@ -295,7 +290,8 @@ static esk_status open_configured(
 	options.append_to = append_to;
 	status = make_session(&session, err);
 	if (status == ESK_OK) {
-		status = open_store(config, &session->store, err);
+		status = esk_daq_open_store_with_key(
+			config->output_dir, config->encrypt, config->key_file, &store, &session->store, err);
 		session->owns_store = status == ESK_OK;
 		if (status == ESK_OK)
 			status = open_run(session, &options, err);

@@ -64,8 +64,6 @@ static esk_status open_run(esk_daq_writer *writer, const char *name, esk_error *
 	esk_run_options run = ESK_RUN_OPTIONS_INIT;
 	char *attributes = NULL;
 	bool found;
-	if (options->encrypt)
-		return esk_daq_fail(err, ESK_EUNSUPPORTED, "encryption of a writer's segments");
 	esk_status status = esk_daq_find_run(writer->store, name, &found, NULL, err);
 	if (status == ESK_OK && !found)
 		status = esk_daq_root_attributes(options->application, esk_daq_now_ns(), &attributes, err);
@@ -78,6 +76,7 @@ static esk_status open_run(esk_daq_writer *writer, const char *name, esk_error *
 	run.codec = options->codec;
 	run.ring_bytes = options->ring_bytes;
 	run.segment_bytes = options->segment_bytes;
+	run.encrypt = options->encrypt;
 	run.segment_period = options->segment_period;
 	run.keep_segments = options->keep_segments;
 	run.metadata_json = options->metadata_json;
@@ -245,7 +244,8 @@ esk_status esk_daq_writer_open(const char *output_path, esk_ring *ring, const es
 		return status;
 	store.log = writer->options.log;
 	store.log_arg = writer->options.log_arg;
-	status = esk_daq_open_store(directory, &store, &writer->store, err);
+	status = esk_daq_open_store_with_key(
+		directory, writer->options.encrypt, writer->options.key_file, &store, &writer->store, err);
 	writer->owns_store = status == ESK_OK;
 	return status == ESK_OK ? finish_opening(writer, stem, ret_writer, err)
 				: destroy(writer, status, NULL);

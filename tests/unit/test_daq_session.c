@@ -547,6 +547,41 @@ static void a_session_is_as_its_configuration_says(void **state)
 	check_fails(esk_session_open(&config, NULL, &session, err), ESK_ERANGE, "compression_level");
 }
 
+static void a_session_that_encrypts_leaves_no_plain_file_and_goes_on(void **state)
+{
+	static char directory[256], key_file[256];
+	esk_session *session;
+	esk_storage_config config = ESK_STORAGE_CONFIG_INIT;
+	snprintf(directory, sizeof directory, "%s", daq_path("data"));
+	snprintf(key_file, sizeof key_file, "%s", daq_path("key"));
+	check_ok(esk_key_make(key_file, err));
+	config.output_dir = directory;
+	config.key_file = key_file;
+	config.encrypt = true;
+	char name[300];
+	for (int64_t i = 0; i < 3; i++) {
+		check_ok(esk_session_open(&config, i > 0 ? name : NULL, &session, err));
+		snprintf(name, sizeof name, "%s", esk_session_name(session));
+		write_rows(session, "scope", 100 * i, 100);
+		check_ok(esk_session_close(session, err));
+		expect_printed("ls", directory, ".h5x");
+		char plain[700];
+		snprintf(plain, sizeof plain, "%s/%s.h5", directory, name);
+		assert_int_not_equal(access(plain, F_OK), 0);
+	}
+	esk_key *key;
+	esk_store *store;
+	esk_store_options options = ESK_STORE_OPTIONS_INIT;
+	check_ok(esk_key_load(key_file, &key, err));
+	options.key = key;
+	check_ok(esk_store_open(directory, &options, &store, err));
+	esk_key_free(key);
+	expect_rows(store, name, "scope", 300);
+	check_ok(esk_store_close(store, err));
+	config.key_file = daq_directory; /* a directory holds no key */
+	assert_int_not_equal(esk_session_open(&config, NULL, &session, NULL), ESK_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, daq_enter, daq_leave)
 
 int main(void)
@@ -566,6 +601,7 @@ int main(void)
 		TEST(what_a_session_acknowledged_survives_its_process),
 		TEST(rules_for_columns_are_those_of_the_instrument),
 		TEST(a_session_is_as_its_configuration_says),
+		TEST(a_session_that_encrypts_leaves_no_plain_file_and_goes_on),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
