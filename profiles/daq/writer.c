@@ -295,6 +295,29 @@ static uint64_t head_position(const esk_daq_writer *writer)
 	return stats.head_position;
 }
 
+static uint64_t rows_taken(esk_daq_writer *writer)
+{
+	pthread_mutex_lock(&writer->lock);
+	uint64_t rows = writer->stats.rows;
+	pthread_mutex_unlock(&writer->lock);
+	return rows;
+}
+
+/* For who asked for all: a run whose ring is full gives a bite back soon, but as long as its commits make
+ * room it goes on. */
+static esk_status flush_all(esk_daq_writer *writer, uint64_t stop, bool commit, esk_error *err)
+{
+	uint64_t before = rows_taken(writer);
+	esk_status status = flush(writer, stop, commit, err);
+	while (status == ESK_ETIMEDOUT && rows_taken(writer) > before) {
+		before = rows_taken(writer);
+		status = esk_run_commit(writer->run, NULL, err);
+		if (status == ESK_OK)
+			status = flush(writer, stop, commit, err);
+	}
+	return status;
+}
+
 esk_status esk_daq_writer_step(esk_daq_writer *writer, esk_error *err)
 {
 	return flush(writer, head_position(writer), true, err);
@@ -303,7 +326,7 @@ esk_status esk_daq_writer_step(esk_daq_writer *writer, esk_error *err)
 esk_status esk_daq_writer_flush(esk_daq_writer *writer, esk_error *err)
 {
 	uint64_t head = head_position(writer);
-	esk_status status = flush(writer, head, true, err);
+	esk_status status = flush_all(writer, head, true, err);
 	/* Behind a reservation that is not published yet there may be records that were written before the
 	 * call. */
 	for (uint64_t waited = 0; status == ESK_OK && atomic_load(&writer->taken_position) < head;
@@ -315,7 +338,7 @@ esk_status esk_daq_writer_flush(esk_daq_writer *writer, esk_error *err)
 				"it waits",
 				esk_ring_path(writer->ring));
 		nanosleep(&nap, NULL);
-		status = flush(writer, head, true, err);
+		status = flush_all(writer, head, true, err);
 	}
 	return status;
 }
@@ -422,6 +445,6 @@ esk_status esk_daq_writer_close(esk_daq_writer *writer, esk_error *err)
 	if (writer == NULL)
 		return ESK_OK;
 	stop_thread(writer);
-	esk_status status = flush(writer, head_position(writer), false, err);
+	esk_status status = flush_all(writer, head_position(writer), false, err);
 	return destroy(writer, status, err);
 }

@@ -225,11 +225,18 @@ static esk_status gather(esk_daq_writer *writer, esk_daq_lane *lane, const struc
 	return full ? esk_daq_lane_flush(writer, lane, err) : ESK_OK;
 }
 
+/* In the batches layout what is put is a group: few and large ones are better than a copy saved. */
+static bool is_gathered(const esk_daq_writer *writer, const esk_daq_lane *lane, const esk_ring_record *record)
+{
+	uint64_t most = writer->options.layout == ESK_DAQ_BATCHES ? GATHER_BYTES : DIRECT_BYTES;
+	return lane->gather != NULL && record->size_bytes < most;
+}
+
 /* Small batches are gathered; the others, and those of which a part is done, are put as they are. */
 static esk_status take_batch(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,
 	const esk_ring_record *record, uint64_t piece, esk_error *err)
 {
-	if (lane->gather != NULL && piece == 0 && record->size_bytes < DIRECT_BYTES)
+	if (piece == 0 && is_gathered(writer, lane, record))
 		return gather(writer, lane, batch, record, err);
 	esk_daq_span span = {
 		.sequence = record->sequence, .position = record->position, .end = (uint64_t)batch->length};

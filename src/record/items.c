@@ -3,7 +3,10 @@
 #include "record/internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define VALID_NAME_BYTES (ESK_MAX_NAME + 16)
 
 /* Writes where `at` is not NULL, and counts in any case: one function measures and fills. */
 typedef struct packer {
@@ -132,32 +135,63 @@ static esk_status check_array(const esk_item_array *array, esk_error *err)
 	return array->column->dtype.kind == ESK_STRING ? check_texts(array, err) : ESK_OK;
 }
 
-static esk_status check_arrays(const esk_item *item, esk_error *err)
+/* A '/' comes before all else, so that what lies below a name follows it at once. */
+static int compare_names(const void *a, const void *b)
 {
-	char valid[ESK_MAX_NAME + 16];
-	if (item->array_count > ESK_MAX_COLUMNS)
-		return esk_fail(err, ESK_EINVAL, "%zu arrays, at most %d are possible", item->array_count,
-			ESK_MAX_COLUMNS);
+	const char *left = *(const char *const *)a, *right = *(const char *const *)b;
+	while (*left != '\0' && *left == *right) {
+		left++;
+		right++;
+	}
+	int l = *left == '/' ? 1 : *left == '\0' ? 0 : (unsigned char)*left + 2;
+	int r = *right == '/' ? 1 : *right == '\0' ? 0 : (unsigned char)*right + 2;
+	return l - r;
+}
+
+/* Names that cannot stand beside each other are neighbours once they are sorted: there may be thousands, and
+ * each with each other would take longer than writing them. */
+static esk_status check_names(const esk_item *item, const char **names, char *marks, esk_error *err)
+{
+	size_t count = 0;
 	for (size_t a = 0; a < item->array_count; a++) {
 		const esk_column *column = item->arrays[a].column;
-		esk_status status = check_array(&item->arrays[a], err);
-		if (status != ESK_OK)
-			return status;
-		snprintf(valid, sizeof valid, "%s_valid", column->name);
-		for (size_t b = 0; b < a && status == ESK_OK; b++) {
-			const esk_column *other = item->arrays[b].column;
-			char other_valid[ESK_MAX_NAME + 16];
-			snprintf(other_valid, sizeof other_valid, "%s_valid", other->name);
-			status = esk_names_apart(item->path, other->name, column->name, err);
-			if (status == ESK_OK && column->nullable)
-				status = esk_names_apart(item->path, other->name, valid, err);
-			if (status == ESK_OK && other->nullable)
-				status = esk_names_apart(item->path, other_valid, column->name, err);
-		}
+		names[count++] = column->name;
+		if (!column->nullable)
+			continue;
+		snprintf(marks, VALID_NAME_BYTES, "%s_valid", column->name);
+		names[count++] = marks;
+		marks += VALID_NAME_BYTES;
+	}
+	qsort(names, count, sizeof *names, compare_names);
+	for (size_t i = 1; i < count; i++) {
+		esk_status status = esk_names_apart(item->path, names[i - 1], names[i], err);
 		if (status != ESK_OK)
 			return status;
 	}
 	return ESK_OK;
+}
+
+static esk_status check_arrays(const esk_item *item, esk_error *err)
+{
+	size_t nullable = 0;
+	if (item->array_count > ESK_MAX_COLUMNS)
+		return esk_fail(err, ESK_EINVAL, "%zu arrays, at most %d are possible", item->array_count,
+			ESK_MAX_COLUMNS);
+	for (size_t a = 0; a < item->array_count; a++) {
+		esk_status status = check_array(&item->arrays[a], err);
+		if (status != ESK_OK)
+			return status;
+		nullable += item->arrays[a].column->nullable ? 1 : 0;
+	}
+	size_t bytes = (item->array_count + nullable) * sizeof(char *) + nullable * VALID_NAME_BYTES;
+	if (item->array_count < 2)
+		return ESK_OK;
+	const char **names = malloc(bytes);
+	if (names == NULL)
+		return esk_fail_memory(err, bytes, "names of arrays");
+	esk_status status = check_names(item, names, (char *)(names + item->array_count + nullable), err);
+	free(names);
+	return status;
 }
 
 /* ---- the record ---- */

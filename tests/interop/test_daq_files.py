@@ -118,3 +118,28 @@ def test_h5dump_reads_the_files(recorded):
                 ["h5dump", "-d", name, path], capture_output=True, text=True, check=True
             ).stdout
             assert "H5T_STD_I64LE" in printed
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_thousand_channels_are_there_with_every_row(tmp_path, layout):
+    channels, rows = 1000, 5000
+    ring, output = tmp_path / "daq.ring", tmp_path / "store" / "run.h5"
+    tool("make", ring, 64, "block")
+    writer = subprocess.Popen([TOOL, "write", ring, output, layout, "3600"], stdout=subprocess.DEVNULL)
+    try:
+        tool("wide", ring, channels, rows)
+    finally:
+        writer.kill()
+        writer.wait()
+    tool("write", ring, output, layout, 0)
+    found = {f"ch{c:04d}": [] for c in range(channels)}
+    for path in [*sorted(output.parent.glob("run_*.h5")), output]:
+        with h5py.File(path) as file:
+            for part in parts(file, layout, "rack") if "rack" in file else []:
+                assert set(found) <= set(part)
+                for name, pieces in found.items():
+                    pieces.append(part[name][:])
+    if layout == "batches":  # a group for much, not for each record
+        assert len(found["ch0000"]) < 100
+    for c, pieces in enumerate(found.values()):
+        assert np.array_equal(np.concatenate(pieces), float(c << 20) + np.arange(rows))

@@ -4,9 +4,10 @@
  *     crash_daq make RING MEGABYTES block|overwrite
  *     crash_daq produce RING ACKS INSTRUMENT SEED SECONDS [SOURCE [ROWS]]   batches, until the time is over:
  * of ROWS rows (default: now few, now many); several sources may write to one instrument
- *     crash_daq write RING OUTPUT columns|batches SECONDS  the background writer, until the time is over
- *     crash_daq check STORE RUN INSTRUMENT FIRST           reads a run's instrument: rows are FIRST, FIRST +
- * 1, …, perhaps with holes; prints rows, holes, records lost and bad
+ *     crash_daq wide RING CHANNELS ROWS     one instrument "rack" of f64 columns ch0000, …: row r of channel
+ * c is c * 2^20 + r crash_daq write RING OUTPUT columns|batches SECONDS  the background writer, until the
+ * time is over crash_daq check STORE RUN INSTRUMENT FIRST           reads a run's instrument: rows are FIRST,
+ * FIRST + 1, …, perhaps with holes; prints rows, holes, records lost and bad
  *
  * A row's number is SOURCE * 2^40 (default: 0) + how many rows that source wrote before it.
  *
@@ -118,7 +119,7 @@ static const struct ArrowArray *fill(uint64_t first, uint64_t rows)
 	return &batch;
 }
 
-/* ---- making, producing, writing ---- */
+/* ---- making, producing ---- */
 
 static void make(const char *path, const char *megabytes, const char *policy)
 {
@@ -204,6 +205,72 @@ static void start_producing(int argc, char **argv)
 		exit(2);
 	produce(argv[2], map_acks(argv[3]), argv[4], &p);
 }
+
+/* ---- many channels ---- */
+
+#define WIDE_ROWS 16
+#define WIDE_CHANNELS 4096
+
+static struct ArrowSchema wide_fields[WIDE_CHANNELS], *wide_field_list[WIDE_CHANNELS];
+static struct ArrowArray wide_columns[WIDE_CHANNELS], *wide_column_list[WIDE_CHANNELS];
+static double wide_cells[WIDE_CHANNELS][WIDE_ROWS];
+
+static void make_wide(uint64_t channels)
+{
+	static char names[WIDE_CHANNELS][16];
+	static const void *buffers[WIDE_CHANNELS][2];
+	for (uint64_t c = 0; c < channels; c++) {
+		snprintf(names[c], sizeof names[c], "ch%04" PRIu64, c);
+		wide_fields[c] =
+			(struct ArrowSchema){.format = "g", .name = names[c], .release = release_schema};
+		wide_field_list[c] = &wide_fields[c];
+		buffers[c][1] = wide_cells[c];
+		wide_columns[c] =
+			(struct ArrowArray){.n_buffers = 2, .buffers = buffers[c], .release = release_array};
+		wide_column_list[c] = &wide_columns[c];
+	}
+}
+
+static void fill_wide(uint64_t channels, uint64_t first, uint64_t rows)
+{
+	for (uint64_t c = 0; c < channels; c++) {
+		wide_columns[c].length = (int64_t)rows;
+		for (uint64_t i = 0; i < rows; i++)
+			wide_cells[c][i] = (double)((c << 20) + first + i);
+	}
+}
+
+static void produce_wide(const char *path, uint64_t channels, uint64_t rows)
+{
+	static const void *none[1];
+	esk_error err;
+	esk_daq_source *source;
+	if (channels == 0 || channels > WIDE_CHANNELS)
+		exit(2);
+	make_wide(channels);
+	struct ArrowSchema schema = {.format = "+s",
+		.name = "",
+		.n_children = (int64_t)channels,
+		.children = wide_field_list,
+		.release = release_schema};
+	if (esk_daq_source_open(open_ring(path), "rack", &schema, &source, &err) != ESK_OK)
+		quit("source", &err);
+	for (uint64_t first = 0; first < rows; first += WIDE_ROWS) {
+		uint64_t count = rows - first < WIDE_ROWS ? rows - first : WIDE_ROWS;
+		fill_wide(channels, first, count);
+		struct ArrowArray batch = {.length = (int64_t)count,
+			.n_buffers = 1,
+			.buffers = none,
+			.n_children = (int64_t)channels,
+			.children = wide_column_list,
+			.release = release_array};
+		if (esk_daq_source_write(source, &batch, &err) != ESK_OK)
+			quit("write", &err);
+	}
+	esk_daq_source_close(source);
+}
+
+/* ---- writing ---- */
 
 static void write_run(const char *path, const char *output, const char *layout, double seconds)
 {
@@ -320,12 +387,14 @@ int main(int argc, char **argv)
 		make(argv[2], argv[3], argv[4]);
 	else if (strcmp(what, "produce") == 0 && argc >= 7 && argc <= 9)
 		start_producing(argc, argv);
+	else if (strcmp(what, "wide") == 0 && argc == 5)
+		produce_wide(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
 	else if (strcmp(what, "write") == 0 && argc == 6)
 		write_run(argv[2], argv[3], argv[4], atof(argv[5]));
 	else if (strcmp(what, "check") == 0 && argc == 6)
 		check(argv[2], argv[3], argv[4], strtoull(argv[5], NULL, 10));
 	else {
-		fprintf(stderr, "usage: crash_daq make|produce|write|check …\n");
+		fprintf(stderr, "usage: crash_daq make|produce|wide|write|check …\n");
 		return 2;
 	}
 	return 0;

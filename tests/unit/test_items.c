@@ -309,12 +309,19 @@ static void items_that_cannot_be_are_refused(void **state)
 	strcpy(bad.codec, "nonsense");
 	esk_column taken = voltage_column;
 	strcpy(taken.name, "voltage_valid");
+	/* In the order of bytes, '-' comes between a name and what lies below it. */
+	esk_column beside = voltage_column, below = voltage_column;
+	strcpy(beside.name, "voltage-2");
+	strcpy(below.name, "voltage/2");
 	esk_string nul = {"a\0b", 3};
 	esk_item_array one[2] = {{.column = &voltage_column, .rows = 1, .cells = values}},
 		       twice[2] = {{.column = &voltage_column, .rows = 1, .cells = values},
 			       {.column = &same, .rows = 1, .cells = values}},
 		       marked[2] = {{.column = &taken, .rows = 1, .cells = values},
 			       {.column = &nullable, .rows = 1, .cells = values}},
+		       nested[3] = {{.column = &below, .rows = 1, .cells = values},
+			       {.column = &beside, .rows = 1, .cells = values},
+			       {.column = &voltage_column, .rows = 1, .cells = values}},
 		       large[1] = {{.column = &voltage_column, .rows = 20000, .cells = values}},
 		       lacking[1] = {{.column = &voltage_column, .rows = 1}},
 		       codec[1] = {{.column = &bad, .rows = 0}},
@@ -338,6 +345,7 @@ static void items_that_cannot_be_are_refused(void **state)
 		{"i", "{\"esker_x\": 1}", NULL, one, 1, ESK_EINVAL, "Esker's own"},
 		{"i", NULL, NULL, twice, 2, ESK_EINVAL, "taken twice"},
 		{"i", NULL, NULL, marked, 2, ESK_EINVAL, "taken twice"},
+		{"i", NULL, NULL, nested, 3, ESK_EINVAL, "below the other"},
 		{"i", NULL, NULL, large, 1, ESK_ERANGE, "ring_bytes"},
 		{"i", NULL, NULL, absurd, 1, ESK_ERANGE, "rows"},
 		{"i", NULL, NULL, lacking, 1, ESK_EINVAL, "not nullable"},
