@@ -42,6 +42,7 @@ from esker._errors import (
     VersionError,
     text,
 )
+from esker._key import decrypt, make_key
 from esker._log import logger
 from esker._machine import Machine, machine
 from esker._native import lib
@@ -93,8 +94,10 @@ __all__ = [
     "Watermark",
     "__version__",
     "create",
+    "decrypt",
     "logger",
     "machine",
+    "make_key",
     "open",
     "open_file",
     "parse_ref",

@@ -47,12 +47,18 @@ class Store(Closing):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, read_only: bool = False, codec_threads: int = 0
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        codec_threads: int = 0,
+        key_file: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = os.path.abspath(os.fsdecode(path))
         self.read_only = read_only
         self._what = f"store {self.path!r}"
         self.codec_threads = codec_threads
+        self.key_file = None if key_file is None else os.path.abspath(os.fsdecode(key_file))
         self._children: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
@@ -71,10 +77,16 @@ class Store(Closing):
         options.codec_threads = self.codec_threads
         options.log = ffi.addressof(lib, "esker_log")
         pointer = ffi.new("esk_store **")
+        key = ffi.new("esk_key **")
+        if self.key_file is not None:
+            call(lib.esk_key_load, encoded(self.key_file, "key_file"), key)
+            options.key = key[0]
         try:
             call(lib.esk_store_open, encoded(self.path, "path"), options, pointer)
         except NotFound as error:
             raise StoreNotFound(error.message) from None
+        finally:
+            lib.esk_key_free(key[0])  # the store has its own hold on it
         return Handle(pointer[0], f"store {self.path!r}", recording=False)
 
     def _own(self) -> Handle:
@@ -100,7 +112,7 @@ class Store(Closing):
         return f"<esker.Store {self.path!r}{' (closed)' if self.closed else ''}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path, self.read_only, self.codec_threads)
+        return _reopen, (self.path, self.read_only, self.codec_threads, self.key_file)
 
     # ---- recording -------------------------------------------------------------------------------------
 
@@ -117,6 +129,7 @@ class Store(Closing):
         segment_bytes: int = 0,
         segment_period: Period = "none",
         keep_segments: int = 0,
+        encrypt: bool = False,
         payload_checksums: bool = False,
         append: bool = False,
         attributes: Mapping[str, Any] | None = None,
@@ -146,6 +159,8 @@ class Store(Closing):
             Rotate when the hour or the day (UTC) changes.
         keep_segments : int
             Keep the newest finished files only, and delete older ones; 0 for all.
+        encrypt : bool
+            Encrypt finished files with the store's key (`key_file`, or that of the environment).
         payload_checksums : bool
             Keep a crc32c of every record's payload in the ring.
         append : bool
@@ -168,6 +183,7 @@ class Store(Closing):
             segment_bytes=segment_bytes,
             segment_period=segment_period,
             keep_segments=keep_segments,
+            encrypt=encrypt,
             payload_checksums=payload_checksums,
             append=append,
         )
@@ -320,7 +336,9 @@ class Store(Closing):
             self.close_quietly()
 
 
-def create(path: str | os.PathLike[str], *, codec_threads: int = 0) -> Store:
+def create(
+    path: str | os.PathLike[str], *, codec_threads: int = 0, key_file: str | os.PathLike[str] | None = None
+) -> Store:
     """Makes a store in the directory `path`, whose parent must exist, and opens it.
 
     Raises
@@ -329,11 +347,16 @@ def create(path: str | os.PathLike[str], *, codec_threads: int = 0) -> Store:
         If there is a store already.
     """
     call(lib.esk_store_create, encoded(os.fsdecode(path), "path"))
-    return Store(path, codec_threads=codec_threads)
+    return Store(path, codec_threads=codec_threads, key_file=key_file)
 
 
 def open(  # noqa: A001 (esker.open, as people expect it)
-    path: str | os.PathLike[str], *, create: bool = False, read_only: bool = False, codec_threads: int = 0
+    path: str | os.PathLike[str],
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    codec_threads: int = 0,
+    key_file: str | os.PathLike[str] | None = None,
 ) -> Store:
     """Opens a store, and recovers what a crash left there; each step of that is logged.
 
@@ -348,6 +371,8 @@ def open(  # noqa: A001 (esker.open, as people expect it)
         Never write; what a crash left is read as far as it is committed.
     codec_threads : int
         Worker threads for compression, shared by all that this store records and reads; 0: one per core.
+    key_file : path, optional
+        Key of encrypted files, made by `make_key`; default: what ESKER_KEY_FILE names, or ESKER_KEY.
 
     Raises
     ------
@@ -359,7 +384,7 @@ def open(  # noqa: A001 (esker.open, as people expect it)
     if create:
         with contextlib.suppress(Exists):
             call(lib.esk_store_create, encoded(os.fsdecode(path), "path"))
-    return Store(path, read_only=read_only, codec_threads=codec_threads)
+    return Store(path, read_only=read_only, codec_threads=codec_threads, key_file=key_file)
 
 
 def reindex(path: str | os.PathLike[str], *, threads: int = 0, progress: Progress | None = None) -> Report:
@@ -384,6 +409,7 @@ def fill_run_options(
     segment_bytes: int = 0,
     segment_period: Period = "none",
     keep_segments: int = 0,
+    encrypt: bool = False,
     payload_checksums: bool = False,
     append: bool = False,
 ) -> list[Any]:
@@ -413,12 +439,13 @@ def fill_run_options(
         2**64 - 1 if commit_interval is None else _nanoseconds(name, "commit_interval", commit_interval)
     )
     options.payload_checksums = payload_checksums
+    options.encrypt = encrypt
     options.append = append
     return keep
 
 
-def _reopen(path: str, read_only: bool, codec_threads: int) -> Store:
-    return Store(path, read_only=read_only, codec_threads=codec_threads)
+def _reopen(path: str, read_only: bool, codec_threads: int, key_file: str | None) -> Store:
+    return Store(path, read_only=read_only, codec_threads=codec_threads, key_file=key_file)
 
 
 def _nanoseconds(run: str, field: str, seconds: float) -> int:
