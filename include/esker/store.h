@@ -186,7 +186,8 @@ typedef struct esk_item {
 	size_t array_count;
 	const char *attributes_json; /* of the group: an object of numbers, texts and booleans; NULL: none */
 	const char *join; /* NULL, or the group in which arrays of the same name of all items that are put
-			     with it are joined ("measurements/all") */
+			     with it are joined, in their order, as virtual
+					datasets ("measurements/all"); see below */
 } esk_item;
 #define ESK_ITEM_INIT                           \
 	{                                       \
@@ -196,9 +197,14 @@ typedef struct esk_item {
 /* Puts an item: a group of its own with arrays and attributes, in the live segment. When it returns, the item
  * survives the death of the process; the next commit has it whole, once, in the file and in the catalogue's
  * table `items`. Everything is copied before it returns. Nothing else can be made below an item's group.
- * Arrays of 4 KiB and more are compressed by their codec where that makes them smaller. Safe from any thread.
- * Errors: ESK_EINVAL; ESK_EEXIST (the path is taken, says by what), ESK_ERANGE (larger than one record of the
- * ring: put less at once or give the run a larger ring), and by the ring's policy as esk_stream_append. */
+ * Items of one join have the same arrays, of the same dtype and shape, and none is empty; the first one
+ * decides. A join shows the items of its segment; commits bring it up to date, as often
+ * as takes a twentieth of the time, and the one that seals the segment or closes the run in any case. libhdf5
+ * reads virtual datasets from 1.10 on; everything else in the file is as readable as without them. Arrays of
+ * 4 KiB and more are compressed by their codec where that makes them smaller. Safe from any thread. Errors:
+ * ESK_EINVAL; ESK_EEXIST (the path is taken, says by what), ESK_ETYPE, ESK_ESHAPE (not like the others of its
+ * join: names the difference), ESK_ERANGE (larger than one record of the ring: put less at
+ * once or give the run a larger ring), and by the ring's policy as esk_stream_append. */
 ESK_API esk_status esk_run_put(esk_run *run, const esk_item *item, esk_error *err);
 
 /* ---- streams ------------------------------------------------------------------------------------------ */

@@ -140,6 +140,10 @@ void esk_h5_dataset_close(esk_h5_dataset *dataset);
 esk_status esk_h5_visit(esk_h5 *file, esk_status (*visit)(void *arg, esk_h5_dataset *dataset, esk_error *err),
 	void *arg, esk_error *err);
 
+/* The same for the datasets at and below the group `path`. */
+esk_status esk_h5_visit_below(esk_h5 *file, const char *path,
+	esk_status (*visit)(void *arg, esk_h5_dataset *dataset, esk_error *err), void *arg, esk_error *err);
+
 /* Writing (chunks of whole rows). Sets the number of rows. */
 esk_status esk_h5_set_rows(esk_h5_dataset *dataset, uint64_t rows, esk_error *err);
 /* Writes chunk number `chunk` (rows chunk * chunk_rows …) as it is; the rows must have been set to reach into
@@ -181,6 +185,16 @@ typedef struct esk_h5_array {
  * parts of it may be there: abandon the file. */
 esk_status esk_h5_put_item(esk_h5 *file, const char *path, const esk_h5_array *arrays, size_t array_count,
 	const esk_attribute *attributes, size_t attribute_count, esk_error *err);
+
+/* Rows of a join come from all of a dataset. */
+typedef struct esk_h5_source {
+	const char *path; /* with a leading '/' */
+	uint64_t rows;
+} esk_h5_source;
+/* Makes the virtual dataset `path`, or makes it anew, that shows the sources one behind the other: all of the
+ * column's dtype and cell shape. libhdf5 from 1.10 on reads it; groups are made. */
+esk_status esk_h5_write_join(esk_h5 *file, const char *path, const esk_column *column,
+	const esk_h5_source *sources, size_t count, esk_error *err);
 
 /* ---- reading (read.c): parallel, raw ------------------------------------------------------------------- */
 

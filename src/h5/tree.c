@@ -1,6 +1,7 @@
 /* Paths, groups, deletion, and the walk over all datasets. */
 #include "h5/h5_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -259,6 +260,7 @@ esk_status esk_h5_delete(esk_h5 *file, const char *path, esk_error *err)
 /* ---- the walk ---- */
 
 typedef struct path_list {
+	const char *top; /* the group that is walked; "": the root */
 	char **paths;
 	size_t count;
 	size_t capacity;
@@ -275,7 +277,11 @@ static bool list_add(path_list *list, const char *path)
 		list->paths = paths;
 		list->capacity = capacity;
 	}
-	list->paths[list->count] = strdup(path);
+	char full[ESK_H5_PATH_BYTES];
+	if (snprintf(full, sizeof full, "%s%s%s", list->top, list->top[0] ? "/" : "", path) >=
+		(int)sizeof full)
+		return false;
+	list->paths[list->count] = strdup(full);
 	return list->paths[list->count] && ++list->count > 0;
 }
 
@@ -308,10 +314,13 @@ static esk_status list_datasets(esk_h5 *file, path_list *list, esk_error *err)
 
 	if (status != ESK_OK)
 		return status;
-	if (ESK_H5_VISIT(file->id, list_dataset, list) < 0)
+	hid_t top = list->top[0] ? H5Gopen2(file->id, list->top, H5P_DEFAULT) : file->id;
+	if (top < 0 || ESK_H5_VISIT(top, list_dataset, list) < 0)
 		status = list->failed
 				 ? esk_fail_memory(err, list->count * sizeof *list->paths, file->path)
 				 : esk_h5_fail(err, ESK_ECORRUPT, "%s: cannot list its objects", file->path);
+	if (list->top[0])
+		esk_h5_drop(top);
 	status = esk_h5_leave(file, status, err);
 	if (status == ESK_OK && list->count > 0)
 		qsort(list->paths, list->count, sizeof *list->paths, compare_paths);
@@ -321,8 +330,18 @@ static esk_status list_datasets(esk_h5 *file, path_list *list, esk_error *err)
 esk_status esk_h5_visit(esk_h5 *file, esk_status (*visit)(void *arg, esk_h5_dataset *dataset, esk_error *err),
 	void *arg, esk_error *err)
 {
-	path_list list = {0};
-	esk_status status = list_datasets(file, &list, err);
+	return esk_h5_visit_below(file, "/", visit, arg, err);
+}
+
+esk_status esk_h5_visit_below(esk_h5 *file, const char *path,
+	esk_status (*visit)(void *arg, esk_h5_dataset *dataset, esk_error *err), void *arg, esk_error *err)
+{
+	char checked[ESK_H5_PATH_BYTES];
+	path_list list = {.top = checked};
+	esk_status status = esk_h5_path_check(path, false, checked, err);
+
+	if (status == ESK_OK)
+		status = list_datasets(file, &list, err);
 
 	for (size_t i = 0; status == ESK_OK && i < list.count; i++) {
 		esk_h5_dataset *dataset = NULL;

@@ -74,6 +74,8 @@ esk_status esk_commit_begin(esk_recorder *r, bool finished, esk_error *err)
 {
 	esk_status status = esk_segment_write_gaps(r, err);
 	if (status == ESK_OK)
+		status = esk_joins_write(r, finished, err);
+	if (status == ESK_OK)
 		status = esk_assembler_write_partials(r, err);
 	if (status == ESK_OK)
 		status = esk_assembler_own_spans(r, err);

@@ -305,7 +305,7 @@ static wishes look(esk_recorder *r)
 static bool dirty(const esk_recorder *r)
 {
 	return r->drained_position != r->released_position || r->metadata_dirty || r->sink_pending ||
-	       r->gap_count > 0;
+	       r->gap_count > 0 || esk_joins_due(r);
 }
 
 /* True if a commit should begin by itself. */
@@ -367,7 +367,11 @@ static void note_period(esk_recorder *r, int64_t period)
 
 static esk_status rotate(esk_recorder *r, esk_error *err)
 {
-	esk_status status = esk_commit_now(r, false, err);
+	esk_status status = esk_commit_collect(r, true, err);
+	if (status == ESK_OK)
+		status = esk_joins_write(r, true, err);
+	if (status == ESK_OK)
+		status = esk_commit_now(r, false, err);
 	if (status != ESK_OK ||
 		r->sink_pending) /* the catalogue has to know the segment whole before it is sealed */
 		return status;

@@ -129,6 +129,33 @@ typedef struct esk_names {
 	size_t count;
 } esk_names;
 
+/* What the items of a join are like, as producers see it. */
+typedef struct esk_join_shape {
+	char path[ESK_MAX_NAME + 1];
+	esk_column *columns;
+	size_t count;
+} esk_join_shape;
+
+typedef struct esk_join_shapes {
+	pthread_mutex_t lock;
+	esk_join_shape *items;
+	size_t count;
+} esk_join_shapes;
+
+/* A join of the live segment (join.c). */
+typedef struct esk_join {
+	char path[ESK_MAX_NAME + 1];
+	esk_column *columns; /* with those of validity */
+	size_t column_count;
+	char **paths;   /* of its items, in their order */
+	uint64_t *rows; /* per item, of each column */
+	size_t source_count;
+	size_t capacity;
+	size_t written; /* items that the virtual datasets show */
+	uint64_t written_ns;
+	uint64_t cost_ns;
+} esk_join;
+
 typedef struct esk_chunk esk_chunk;
 typedef struct esk_column_writer esk_column_writer;
 
@@ -318,6 +345,8 @@ struct esk_recorder {
 	esk_item_state *new_items;                        /* that no commit has yet: the last ones */
 	size_t new_item_count;
 	size_t new_item_capacity;
+	esk_join *joins;
+	size_t join_count;
 	char *metadata;
 	bool metadata_dirty;
 	esk_group *groups; /* whose attributes every segment has */
@@ -376,9 +405,10 @@ struct esk_recorder {
 	uint64_t lost_records;
 	uint64_t lost_bytes;
 
-	esk_names names;        /* has a lock of its own */
-	pthread_mutex_t making; /* held by who adds a stream */
-	uint64_t fork_count;    /* of the process when it was opened */
+	esk_names names;             /* has a lock of its own */
+	esk_join_shapes join_shapes; /* the same */
+	pthread_mutex_t making;      /* held by who adds a stream */
+	uint64_t fork_count;         /* of the process when it was opened */
 	atomic_bool closed;
 	struct esk_recorder *registry_next;
 };
@@ -427,6 +457,25 @@ esk_status esk_items_claim(esk_recorder *r, esk_error *err);
 /* Drops what is kept for the sink. */
 void esk_items_forget(esk_recorder *r);
 void esk_item_states_free(esk_item_state *items, size_t count);
+
+/* join.c */
+void esk_join_shapes_clear(esk_join_shapes *shapes);
+/* From any thread: the first item of a join says what the others must be like. ESK_ETYPE, ESK_ESHAPE name the
+ * difference. */
+esk_status esk_join_shapes_check(esk_join_shapes *shapes, const char *path, const esk_column *const *columns,
+	size_t count, esk_error *err);
+/* Drain thread. An item was stored. */
+esk_status esk_joins_add(esk_recorder *r, const char *join_path, const char *path, const esk_h5_array *arrays,
+	size_t count, esk_error *err);
+/* Takes over what the list of items in the live segment says. */
+esk_status esk_joins_adopt(esk_recorder *r, esk_h5 *file, esk_error *err);
+/* Before the threads start: new items must be like those that there are. */
+esk_status esk_joins_keep_shapes(esk_recorder *r, esk_error *err);
+/* True if a join lacks items and may be made anew. */
+bool esk_joins_due(const esk_recorder *r);
+/* Makes anew those that are due; `all`: that lack any item. */
+esk_status esk_joins_write(esk_recorder *r, bool all, esk_error *err);
+void esk_joins_forget(esk_recorder *r);
 
 /* recorder.c: refuses two datasets of a group that cannot stand beside each other */
 esk_status esk_names_apart(const char *group, const char *name, const char *other, esk_error *err);

@@ -232,17 +232,35 @@ static esk_status publish(
 	return ESK_OK;
 }
 
-static esk_status claim(esk_recorder *r, const esk_item *item, bool *ret_new_join, esk_error *err)
+/* Items of a join are alike, and none is empty whole: the first that was put says what they are like. */
+static esk_status check_join(esk_recorder *r, const esk_item *item, esk_error *err)
+{
+	uint64_t rows = 0;
+	for (size_t a = 0; a < item->array_count; a++)
+		rows |= item->arrays[a].rows;
+	if (rows == 0)
+		return esk_fail(err, ESK_EINVAL, "join \"%s\": the item is empty", item->join);
+	const esk_column **columns = malloc(item->array_count * sizeof *columns);
+	if (columns == NULL)
+		return esk_fail_memory(err, item->array_count * sizeof *columns, "a join");
+	for (size_t a = 0; a < item->array_count; a++)
+		columns[a] = item->arrays[a].column;
+	esk_status status =
+		esk_join_shapes_check(&r->join_shapes, item->join, columns, item->array_count, err);
+	free(columns);
+	return status;
+}
+
+/* The name of a join stays taken: others may have put items into it meanwhile. */
+static esk_status claim(esk_recorder *r, const esk_item *item, esk_error *err)
 {
 	bool new;
 	esk_status status = ESK_OK;
 	if (item->join != NULL)
-		status = esk_names_claim(&r->names, item->join, ESK_NAME_JOIN, ret_new_join, err);
-	if (status == ESK_OK)
-		status = esk_names_claim(&r->names, item->path, ESK_NAME_ITEM, &new, err);
-	if (status != ESK_OK && *ret_new_join)
-		esk_names_release(&r->names, item->join);
-	return status;
+		status = esk_names_claim(&r->names, item->join, ESK_NAME_JOIN, &new, err);
+	if (status == ESK_OK && item->join != NULL)
+		status = check_join(r, item, err);
+	return status == ESK_OK ? esk_names_claim(&r->names, item->path, ESK_NAME_ITEM, &new, err) : status;
 }
 
 static esk_status check_item(const esk_recorder *r, const esk_item *item, esk_error *err)
@@ -261,18 +279,14 @@ static esk_status check_item(const esk_recorder *r, const esk_item *item, esk_er
 esk_status esk_recorder_put(
 	esk_recorder *r, const esk_item *item, const esk_attribute *attributes, size_t count, esk_error *err)
 {
-	bool new_join = false;
 	esk_status status = check_item(r, item, err);
 	if (status == ESK_OK)
-		status = claim(r, item, &new_join, err);
+		status = claim(r, item, err);
 	if (status != ESK_OK)
 		return esk_fail_in(err, status, "run \"%s\", item \"%.240s\"", r->name,
 			item->path != NULL ? item->path : "");
 	status = publish(r, item, attributes, count, err);
-	if (status != ESK_OK) {
+	if (status != ESK_OK)
 		esk_names_release(&r->names, item->path);
-		if (new_join)
-			esk_names_release(&r->names, item->join);
-	}
 	return status;
 }

@@ -342,21 +342,30 @@ esk_status esk_items_attach(esk_recorder *r, esk_h5 *file, bool attach, esk_erro
 	r->first_item = first;
 	r->item_count = first + rows;
 	esk_items_forget(r);
-	return ESK_OK;
+	return attach ? esk_joins_adopt(r, file, err) : ESK_OK;
 }
 
 esk_status esk_items_begin_segment(esk_recorder *r, esk_error *err)
 {
 	r->first_item = r->item_count;
+	esk_joins_forget(r);
 	return r->item_count > 0 ? esk_h5_set_u64s(r->file, "/", ESK_ITEMS_ATTRIBUTE, &r->item_count, 1, err)
 				 : ESK_OK;
+}
+
+static bool is_even(const taking *t, uint64_t rows)
+{
+	for (size_t i = 0; i < t->array_count; i++)
+		if (t->arrays[i].rows != rows)
+			return false;
+	return true;
 }
 
 static esk_status list_item(taking *t, uint64_t rows, esk_error *err)
 {
 	esk_recorder *r = t->r;
 	char path[ESK_COLUMN_NAME_BYTES] = {0}, join[ESK_COLUMN_NAME_BYTES] = {0};
-	uint64_t numbers[2] = {(uint64_t)t->head.time_ns, rows};
+	uint64_t numbers[3] = {(uint64_t)t->head.time_ns, rows, is_even(t, rows)};
 	const void *cells[ESK_ITEM_WRITERS] = {path, join, numbers};
 	memcpy(path, t->path, strlen(t->path)); /* of 240 bytes at most */
 	memcpy(join, t->join, strlen(t->join));
@@ -399,6 +408,8 @@ esk_status esk_items_claim(esk_recorder *r, esk_error *err)
 	esk_status status = r->item_count > r->first_item
 				    ? esk_segment_visit_items(r->file, r->pool, 0, claim_item, r, err)
 				    : ESK_OK;
+	if (status == ESK_OK)
+		status = esk_joins_keep_shapes(r, err);
 	return status == ESK_OK && r->first_item > 0 ? esk_segment_visit_sealed(r, claim_of_sealed, r, err)
 						     : status;
 }
@@ -510,6 +521,8 @@ esk_status esk_apply_item(esk_recorder *r, const uint8_t *payload, uint64_t size
 		status = store_item(&t, err);
 	if (status == ESK_OK)
 		status = list_item(&t, rows, err);
+	if (status == ESK_OK && t.join[0] != '\0')
+		status = esk_joins_add(r, t.join, t.path, t.out, t.array_count, err);
 	status = esk_apply_outcome(r, status, err);
 	if (status == ESK_OK) {
 		r->item_count++;

@@ -13,7 +13,7 @@ static esk_status open_column(esk_h5 *file, size_t number, esk_h5_dataset **ret_
 	static const char *const paths[ESK_ITEM_WRITERS] = {
 		ESK_ITEMS_PATH "/path", ESK_ITEMS_PATH "/join", ESK_ITEMS_PATH "/numbers"};
 	static const uint64_t bytes[ESK_ITEM_WRITERS] = {
-		ESK_COLUMN_NAME_BYTES, ESK_COLUMN_NAME_BYTES, 2 * sizeof(uint64_t)};
+		ESK_COLUMN_NAME_BYTES, ESK_COLUMN_NAME_BYTES, 3 * sizeof(uint64_t)};
 	esk_status status = esk_h5_dataset_open(file, paths[number], ret_dataset, err);
 	if (status != ESK_OK)
 		return status;
@@ -51,7 +51,7 @@ esk_status esk_segment_read_items(esk_h5 *file, esk_pool *pool, uint64_t first, 
 	esk_item_entry *ret_items, esk_error *err)
 {
 	static const uint64_t bytes[ESK_ITEM_WRITERS] = {
-		ESK_COLUMN_NAME_BYTES, ESK_COLUMN_NAME_BYTES, 2 * sizeof(uint64_t)};
+		ESK_COLUMN_NAME_BYTES, ESK_COLUMN_NAME_BYTES, 3 * sizeof(uint64_t)};
 	uint8_t *cells[ESK_ITEM_WRITERS] = {NULL};
 	esk_status status = ESK_OK;
 	for (size_t i = 0; i < ESK_ITEM_WRITERS && status == ESK_OK; i++) {
@@ -66,9 +66,10 @@ esk_status esk_segment_read_items(esk_h5 *file, esk_pool *pool, uint64_t first, 
 			status = esk_h5_read_rows(dataset, pool, &piece, 1, err);
 	}
 	for (uint64_t i = 0; i < count && status == ESK_OK; i++) {
-		uint64_t numbers[2];
+		uint64_t numbers[3];
 		memcpy(numbers, cells[2] + i * bytes[2], bytes[2]);
-		ret_items[i] = (esk_item_entry){.time_ns = (int64_t)numbers[0], .rows = numbers[1]};
+		ret_items[i] = (esk_item_entry){
+			.time_ns = (int64_t)numbers[0], .rows = numbers[1], .even = numbers[2] != 0};
 		memcpy(ret_items[i].path, cells[0] + i * bytes[0], bytes[0]);
 		memcpy(ret_items[i].join, cells[1] + i * bytes[1], bytes[1]);
 	}

@@ -212,14 +212,15 @@ void esk_segment_column_path(
 
 /* The items of a segment: three columns of one row each. */
 #define ESK_ITEMS_PATH ".esker/items"
-#define ESK_ITEM_COLUMNS "path:str240 join:str240 numbers:u64[2]"
+#define ESK_ITEM_COLUMNS "path:str240 join:str240 numbers:u64[3]"
 #define ESK_ITEMS_ATTRIBUTE "esker_items" /* of the root: items in the segments before; absent: none */
 
 typedef struct esk_item_entry {
 	char path[ESK_MAX_NAME + 1];
 	char join[ESK_MAX_NAME + 1]; /* "": none */
 	int64_t time_ns;
-	uint64_t rows;
+	uint64_t rows; /* of the longest array */
+	bool even;     /* all arrays are as long */
 } esk_item_entry;
 
 /* Number in the run of the segment's first item, and how many it has. */

@@ -315,6 +315,8 @@ static void destroy(esk_recorder *r)
 	for (size_t i = 0; i < ESK_ITEM_WRITERS; i++)
 		esk_writer_clear(&r->item_writers[i]);
 	esk_items_forget(r);
+	esk_joins_forget(r);
+	esk_join_shapes_clear(&r->join_shapes);
 	for (uint32_t i = 0; i < r->buffer_count; i++)
 		free(r->buffers[i].data);
 	esk_commit_snapshot_clear(&r->snapshot);
@@ -349,6 +351,7 @@ static esk_status make(const esk_recorder_options *options, esk_recorder **ret_r
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_mutex_init(&r->making, NULL);
 	esk_names_init(&r->names);
+	pthread_mutex_init(&r->join_shapes.lock, NULL);
 	pthread_cond_init(&r->changed, NULL);
 	r->os = options->os;
 	r->logger = options->logger;
