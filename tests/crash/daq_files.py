@@ -38,7 +38,9 @@ def parts(file: h5py.File, layout: str, instrument: str) -> list[h5py.Group]:
     if instrument not in file:
         return []
     group = file[instrument]
-    return [group] if layout == "columns" else [group[key] for key in sorted(group) if key.startswith("batch_")]
+    return (
+        [group] if layout == "columns" else [group[key] for key in sorted(group) if key.startswith("batch_")]
+    )
 
 
 class Source:
