@@ -3,19 +3,22 @@
  * A schema becomes ordinary datasets (FORMAT.md, "Arrow types in HDF5"), so that readers of HDF5 see arrays
  * and never Arrow; the schema itself is kept beside them, so that what went in as Arrow comes out as it was.
  *
- *     field of the schema                       columns of the stream "S"; a nullable field x has "x_valid"
- * besides
- *     -----------------------------------------
- * ------------------------------------------------------------------ ints, floats, f16, bool x, the same
- * dtype null                                      x: bool, every cell missing utf8, large_utf8 x: str binary,
- * large_binary                      as a list of u8 fixed-size binary(n)                      x: u8[n] date,
- * time, timestamp, duration           x: i32 or i64, with units decimal128(p, s), decimal32, decimal64    x:
- * str<p + 3>, the decimal text fixed-size list(n)                        x: the items' dtype, [n, …];
- * x_items_valid: bool[n] where items are nullable extension arrow.fixed_shape_tensor        x: the items'
- * dtype, the tensor's shape; items are never missing list, large_list, map                     x/offsets,
- * x/lengths: i64; stream "S/x" with the field "values" struct                                    the fields'
- * columns, below x/ dictionary                                x/codes: i32 (-1: missing); stream "S/x" with
- * the column "categories", unified over batches and sessions
+ * What a field x of the stream "S" becomes; where it is nullable there is "x_valid" besides:
+ *
+ *     ints, floats, f16, bool        x: the same dtype
+ *     null                           x: bool, every cell missing
+ *     utf8, large_utf8               x: str
+ *     binary, large_binary           as a list of u8
+ *     fixed-size binary(n)           x: u8[n]
+ *     date, time, timestamp,
+ *     duration                       x: i32 or i64, with units
+ *     decimal32, -64, -128(p, s)     x: str<p + 3>, the decimal text
+ *     fixed-size list(n)             x: the items' dtype, [n, …]; nullable items: x_items_valid: bool[n]
+ *     arrow.fixed_shape_tensor       x: the items' dtype, the tensor's shape; items are never missing
+ *     list, large_list, map          x/offsets, x/lengths: i64; stream "S/x" with the column "values"
+ *     struct                         the fields' columns, below x/
+ *     dictionary                     x/codes: i32 (-1: missing); stream "S/x" with the column
+ *                                    "categories", unified over batches and sessions
  *
  * Everything else is refused with ESK_EUNSUPPORTED before anything is made. Offsets count rows of the stream
  * "S/x" from the beginning of the run, over all segments.

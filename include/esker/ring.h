@@ -84,7 +84,7 @@ typedef struct esk_ring_stats {
 	uint64_t tail_position; /* the oldest byte that is kept */
 	uint64_t last_sequence; /* the last one given out */
 	uint64_t lost_records;  /* of a run's ring: evicted before the drain read them. With consumers: what
-				   the  one that lost most lost; each has its own account */
+				   the one that lost most lost; each has its own account */
 	uint64_t lost_bytes;    /* the same in bytes of the ring: payloads, headers, padding */
 } esk_ring_stats;
 /* A picture of the ring at about this moment. Safe from any thread. */

@@ -2,9 +2,12 @@
  *
  * Every setting has a default. A file over-rides it, and an environment variable over-rides the file:
  *
- *     ESKER_STORAGE_COMPRESSION_LEVEL=3         1. the environment
- *     [storage]                                 2. esker.toml (or the file that ESKER_CONFIG or the caller
- * names) compression_level = 3 6                                         3. the default
+ *     1. the environment     ESKER_STORAGE_COMPRESSION_LEVEL=3
+ *     2. the file            [storage]
+ *                            compression_level = 3
+ *     3. the default         6
+ *
+ * The file is esker.toml, or the one that ESKER_CONFIG or the caller names.
  *
  * The file is TOML, of which this is read: comments, tables, bare and quoted keys, basic and literal strings
  * on one line, decimal integers and floats (underscores allowed), true and false. Everything else of TOML is

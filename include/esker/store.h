@@ -211,11 +211,10 @@ ESK_API esk_status esk_run_put(esk_run *run, const esk_item *item, esk_error *er
 
 /* Adds the stream `name` with `column_count` columns, or opens it if the run has it with the same columns.
  * Its columns are datasets in the group `name`; the name "/" puts them at the root of the file, a path of
- * names
- * ("scope/waveform", at most 240 bytes) in a group of groups. Streams may lie in each other's groups, as long
- * as no two datasets have one path and none lies below another. The datasets are committed before the call
- * returns. The handle lives as long as the run. Errors: ESK_EINVAL; ESK_ETYPE, ESK_ESHAPE (exists with other
- * columns: names the first that differs); ESK_EEXIST (a dataset is in the way); ESK_ENOSPC, ESK_EIO,
+ * names ("scope/waveform", at most 240 bytes) in a group of groups. Streams may lie in each other's groups,
+ * as long as no two datasets have one path and none lies below another. The datasets are committed before the
+ * call returns. The handle lives as long as the run. Errors: ESK_EINVAL; ESK_ETYPE, ESK_ESHAPE (exists with
+ * other columns: names the first that differs); ESK_EEXIST (a dataset is in the way); ESK_ENOSPC, ESK_EIO,
  * ESK_ECLOSED. */
 ESK_API esk_status esk_run_stream(esk_run *run, const char *name, const esk_column *columns,
 	size_t column_count, esk_stream **ret_stream, esk_error *err);
