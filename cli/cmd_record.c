@@ -1,4 +1,5 @@
 /* esker record: a new run from standard input or from .npy files. */
+#include "catalogue.h"
 #include "commands.h"
 #include "json.h"
 #include "place.h"
@@ -399,8 +400,29 @@ static void print_summary(
 			r->dropped);
 }
 
+/* What the run's last file is called now that it is closed: one that is encrypted has another name than while
+ * it was live. Takes `file`, that name; what is returned is the caller's. */
+static char *closed_file(cli_place *place, const char *run, char *file)
+{
+	json_t *segments = NULL;
+	if (access(file, F_OK) == 0 || cli_segments(place, run, &segments) != CLI_OK)
+		return file;
+	const char *name = json_string_value(
+		json_object_get(json_array_get(segments, json_array_size(segments) - 1), "file"));
+	const char *slash = strrchr(file, '/');
+	if (name != NULL && slash != NULL) {
+		size_t directory = (size_t)(slash - file) + 1, size = directory + strlen(name) + 1;
+		char *path = cli_alloc(size);
+		snprintf(path, size, "%.*s%s", (int)directory, file, name);
+		free(file);
+		file = path;
+	}
+	json_decref(segments);
+	return file;
+}
+
 /* Commits and closes whatever happened before; the first failure decides. */
-static int finish(const job *j, cli_recorder *r, int code, int64_t begun)
+static int finish(const job *j, cli_place *place, cli_recorder *r, int code, int64_t begun)
 {
 	esk_error err = {0};
 	esk_run_stats stats = {.struct_size = sizeof stats};
@@ -413,8 +435,10 @@ static int finish(const job *j, cli_recorder *r, int code, int64_t begun)
 	if (esk_run_close(r->run, &err) != ESK_OK && code == CLI_OK)
 		code = cli_fail_with(&err);
 	cli_progress_end();
-	if (r->stream != NULL && !cli_flag(j->args, "quiet"))
+	if (r->stream != NULL && !cli_flag(j->args, "quiet")) {
+		file = closed_file(place, j->run_name, file);
 		print_summary(j, r, &stats, file, ns);
+	}
 	free(file);
 	return code;
 }
@@ -431,7 +455,7 @@ static int record(job *j, cli_place *place)
 		code = j->source.state != NULL ? j->source.run(&j->source, &r)
 		       : j->files != NULL      ? cli_record_npy(&r, j->files)
 					       : cli_record_stdin(&r);
-	code = finish(j, &r, code, begun);
+	code = finish(j, place, &r, code, begun);
 	free(r.cell_bytes);
 	return code;
 }

@@ -1,5 +1,6 @@
 """Encryption at rest: keygen, record --encrypt, reading with and without the key, decrypt."""
 
+import json
 import os
 import pathlib
 import stat
@@ -46,6 +47,16 @@ def test_an_encrypted_run_is_read_where_the_key_is_given(store, encrypted):
     secret = (store.directory / "key").read_text().strip()
     store.environment["ESKER_KEY"] = secret
     np.testing.assert_array_equal(get_npy(store, "h5://cam/x"), rows)
+
+
+def test_the_summary_names_the_encrypted_file_and_its_size(store):
+    store.text("keygen", "key")
+    summary = store.text(
+        "record", "data", "cam", "-c", "t:i64", "--encrypt", "--key", "key", "--json", data=b"12345678" * 10
+    )
+    (file,) = segments(store)
+    told = json.loads(summary)
+    assert (pathlib.Path(told["file"]).name, told["file_bytes"]) == (file.name, file.stat().st_size)
 
 
 def test_without_the_key_the_one_that_is_needed_is_named(store, encrypted):
