@@ -138,6 +138,15 @@ def test_a_tap_sees_every_nth_record_and_holds_nothing(path):
         assert ring.stats().last_sequence == 9
 
 
+def test_a_tap_shows_no_record_cut_off(path):
+    with RingBuffer.create(path, 1) as ring, ring.tap() as tap:
+        ring.write(b"a" * 100_000)
+        assert [record.payload for record in tap] == []
+        for letter in (b"b", b"c"):
+            ring.write(letter * 100_000)
+        assert [record.payload for record in tap] == [b"b" * 100_000, b"c" * 100_000]
+
+
 def produce(path, producer, count):
     with RingBuffer.open(path) as ring:
         for n in range(count):

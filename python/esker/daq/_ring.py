@@ -367,7 +367,7 @@ class Tap(Closing):
         pointer = ffi.new("esk_tap **")
         call(lib.esk_tap_open, encoded(ring.path, "path"), _count(every, "tap"), pointer)
         self._handle = Handle(pointer[0], self._what, recording=False)
-        self._buffer = bytearray(4096)
+        self._buffer = bytearray(1 << 16)
 
     def __enter__(self) -> Tap:
         return self
@@ -379,17 +379,17 @@ class Tap(Closing):
     def read(self) -> Record | None:
         """The next record that the tap sees; None where there is none yet.
 
-        A record larger than any seen before is cut off at the size of the buffer, which then grows to it.
+        A record larger than the tap's buffer is passed over, and the buffer grows: the next is seen whole.
         """
         found, raw = ffi.new("bool *"), ffi.new("esk_ring_record *")
         with self._handle as tap:
-            call(lib.esk_tap_read, tap, ffi.from_buffer(self._buffer), len(self._buffer), raw, found)
-        if not found[0]:
-            return None
-        payload = bytes(self._buffer[: raw.size_bytes])
-        if raw.size_bytes > len(self._buffer):
-            self._buffer = bytearray(raw.size_bytes)
-        return _record(raw, payload)
+            while True:
+                call(lib.esk_tap_read, tap, ffi.from_buffer(self._buffer), len(self._buffer), raw, found)
+                if not found[0]:
+                    return None
+                if raw.size_bytes <= len(self._buffer):
+                    return _record(raw, bytes(memoryview(self._buffer)[: raw.size_bytes]))
+                self._buffer = bytearray(2 * raw.size_bytes)
 
     def close(self) -> None:
         """Ends the tap."""
