@@ -2,15 +2,18 @@
 
 What runs, block by block, in one fresh directory per page:
 
-    console   each `$ command`; the lines below it are its output
+    console   each `$ command`; the lines below it are its output. A page has one shell, so that what `&` puts
+              into the background runs until it is killed (`kill %?name`), or the page ends
     sh        without `$`: commands that take minutes; they have to exist, and to be valid shell
     python    in one namespace per page
     c         all blocks of a page together are one program
     text      right behind python or c: what that printed
+    any kind  whose first line is a comment that names a file (`# loop.py`, `/* loop.c */`): is written there
 
 In expected output `...` stands for anything within a line, and alone on a line for any lines. Measured
-figures (sizes, times, rates, dates) are not compared; counts are. A block behind the comment
-`<!-- not run: REASON -->` is left out.
+figures (sizes, times, rates, dates) are not compared; counts are, except behind `<!-- live: REASON -->`,
+where no figure is. A block behind the comment `<!-- not run: REASON -->` is left out. Rings that a page makes
+in /dev/shm get names of their own, and go with the page.
 
 docs/guide/cli.md and python.md are run by tests/cli/test_cli_guide.py and tests/python/test_guide.py.
 """
@@ -21,7 +24,9 @@ import contextlib
 import io
 import os
 import re
+import select
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,7 +36,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("ESK_BUILD", ROOT / "build"))
-PAGES = [ROOT / "README.md", ROOT / "docs/guide/engine.md", ROOT / "docs/guide/replay.md"]
+PAGES = [ROOT / "README.md", *(ROOT / f"docs/guide/{name}.md" for name in ("engine", "replay", "daq"))]
 RUN_ELSEWHERE = {
     "cli.md": ROOT / "tests/cli/test_cli_guide.py",
     "python.md": ROOT / "tests/python/test_guide.py",
@@ -46,12 +51,19 @@ LONG_RUNNING = {
     "script/build",
 }
 
-FENCE = re.compile(r"^(?:<!-- not run: (?P<why>.+?) -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
+FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>not run|live): .+? -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.M | re.S
+)
+FILE = re.compile(r"(?:# |/\* )(?P<name>\w[\w.-]*\.(?:py|c|toml))(?: \*/)?\n")
 FIGURE = re.compile(
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z?"
     r"|\b\d[\d,.]*(?: (?:ns|us|ms|s|[kMGT]?i?B)\b(?:/s)?|x\b)"
     r"|\b\d+ commits"
 )
+LIVE = re.compile(
+    r"-?\d[\d,.:_]*(e[+-]\d+)?( ?%| (ns|us|ms|s|[kMGT]?i?B)\b)?(/s)?|(?<!\S)-(?!\S)|[\u2581-\u2588]+"
+)
+JOBS = re.compile(r"^(?:\S+: (?:line \d+: )? *\d+|\[\d+\][+-]?) +(?:Killed|Terminated|Done|Exit) .*\n", re.M)
 
 
 @dataclass
@@ -59,20 +71,28 @@ class Block:
     kind: str
     body: str
     line: int
+    live: bool
 
 
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
-        Block(match["kind"], match["body"], text.count("\n", 0, match.start("body")) + 1)
+        Block(
+            match["kind"],
+            match["body"],
+            text.count("\n", 0, match.start("body")) + 1,
+            match["mark"] == "live",
+        )
         for match in FENCE.finditer(text)
-        if not match["why"]
+        if match["mark"] != "not run"
     ]
 
 
-def blurred(text: str, place: Path) -> str:
+def blurred(text: str, place: Path, live: bool) -> str:
     """Without figures, directories and the width of columns."""
     text = FIGURE.sub("#", text.replace(f"{place}/", "").replace(str(place), "."))
+    if live:
+        text = LIVE.sub("#", text)
     return "\n".join(re.sub(r"[ \t]+", " ", line).rstrip() for line in text.strip("\n").split("\n"))
 
 
@@ -86,8 +106,8 @@ def matches(expected: str, found: str) -> bool:
     return re.fullmatch(pattern, found + "\n") is not None
 
 
-def compare(what: str, expected: str, found: str, place: Path) -> None:
-    wanted, got = blurred(expected, place), blurred(found, place)
+def compare(what: str, expected: str, found: str, place: Path, live: bool = False) -> None:
+    wanted, got = blurred(expected, place, live), blurred(found, place, live)
     assert matches(wanted, got), f"{what} shows\n{wanted}\nand prints\n{got}"
 
 
@@ -98,23 +118,66 @@ def environment(place: Path) -> dict[str, str]:
         if name.startswith(("ASAN_", "UBSAN_", "LD_PRELOAD"))
     }
     path = f"{BUILD / 'bin'}:{ROOT / '.venv/bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**kept, "PATH": path, "HOME": str(place), "TZ": "UTC", "LD_LIBRARY_PATH": str(BUILD / "lib")}
+    return {
+        **kept,
+        "PATH": path,
+        "HOME": str(place),
+        "TZ": "UTC",
+        "LD_LIBRARY_PATH": str(BUILD / "lib"),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PKG_CONFIG_PATH": str(BUILD / "meson-uninstalled"),
+        "CPATH": str(ROOT / "include"),
+    }
 
 
-def run_console(block: Block, place: Path) -> None:
-    for step in re.split(r"^\$ ", block.body, flags=re.M)[1:]:
-        command, _, expected = step.partition("\n")
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command],
+class Shell:
+    """The bash of one page. Its children, in groups of their own, do not outlive it."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.steps = 0
+        self.bash = subprocess.Popen(
+            ["bash", "--norc", "-s"],
             cwd=place,
             env=environment(place),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}"
-        compare(f"line {block.line}, `{command}`", expected, done.stdout, place)
+        assert self.bash.stdin is not None
+        self.bash.stdin.write("set -m -o pipefail\n")
+
+    def run(self, command: str, timeout_s: float = 300) -> tuple[int, str]:
+        """Exit status of the command, and what it printed."""
+        self.steps += 1
+        step, out = (self.place / f".step-{self.steps}{ending}" for ending in (".sh", ""))
+        step.write_text(command, encoding="utf-8")
+        assert self.bash.stdin is not None and self.bash.stdout is not None
+        self.bash.stdin.write(f'{{ source ./{step.name}; }} >./{out.name} 2>&1 </dev/null; echo "$?"\n')
+        self.bash.stdin.flush()
+        ready, _, _ = select.select([self.bash.stdout], [], [], timeout_s)
+        printed = JOBS.sub("", out.read_text(encoding="utf-8"))
+        assert ready, f"{command}\ndid not end within {timeout_s} s\n{printed}"
+        return int(self.bash.stdout.readline()), printed
+
+    def close(self) -> None:
+        children = Path(f"/proc/{self.bash.pid}/task/{self.bash.pid}/children").read_text().split()
+        for child in map(int, children):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+        self.bash.kill()
+        self.bash.communicate()
+
+
+def run_console(block: Block, shell: Shell) -> None:
+    for step in re.split(r"^\$ ", block.body, flags=re.M)[1:]:
+        command, _, expected = step.partition("\n")
+        while command.endswith("\\"):
+            more, _, expected = expected.partition("\n")
+            command += "\n" + more.removeprefix("> ")
+        status, printed = shell.run(command)
+        assert status == 0, f"{command}\n{printed}"
+        compare(f"line {block.line}, `{command}`", expected, printed, shell.place, block.live)
 
 
 def check_long_running(block: Block) -> None:
@@ -163,28 +226,43 @@ def run_python(block: Block, page: Path, names: dict[str, object]) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_page_shows_what_is(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def run_page(page: Path, place: Path, shell: Shell, shared: str) -> None:
     names: dict[str, object] = {}
     program, printed = "", None
     for block in blocks_of(page):
-        if block.kind == "console":
+        block.body = block.body.replace("/dev/shm/", shared) if block.kind in ("python", "c") else block.body
+        file = FILE.match(block.body)
+        if file:
+            (place / file["name"]).write_text(block.body, encoding="utf-8")
+        elif block.kind == "console":
             assert block.body.startswith("$ "), f"line {block.line}: a console block starts with a command"
-            run_console(block, tmp_path)
+            run_console(block, shell)
         elif block.kind == "sh":
             check_long_running(block)
         elif block.kind == "python":
             printed = run_python(block, page, names)
         elif block.kind == "c":
             program += block.body + "\n"
-            printed = run_c(program, tmp_path) if "int main(" in block.body else None
+            printed = run_c(program, place) if "int main(" in block.body else None
         elif block.kind == "text":
             assert printed is not None, f"line {block.line}: text behind nothing that prints"
-            compare(f"line {block.line}", block.body, printed, tmp_path)
+            compare(f"line {block.line}", block.body, printed, place, block.live)
         else:
             assert block.kind == "", f"line {block.line}: who runs a block of {block.kind}?"
     assert "int main(" in program or not program
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_page_shows_what_is(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shared = f"/dev/shm/page-{os.getpid()}-"
+    try:
+        with contextlib.closing(Shell(tmp_path)) as shell:
+            run_page(page, tmp_path, shell, shared)
+    finally:
+        links = (ring.resolve() for ring in tmp_path.rglob("*.ring") if ring.is_symlink())
+        for ring in [*links, *Path("/dev/shm").glob(f"{Path(shared).name}*")]:
+            ring.unlink(missing_ok=True)
 
 
 def test_every_page_with_code_is_run() -> None:
