@@ -16,11 +16,8 @@ def main() -> None:
             else [group[name][column][:] for name in sorted(group) if name.startswith("batch_")]
         )
     values = np.concatenate(pieces)
-    print(
-        f"{instrument}/{column}: {len(values)} values from {len(pieces)} dataset(s), class {values.dtype}".replace(
-            "float64", "double"
-        )
-    )
+    kind = str(values.dtype).replace("float64", "double")
+    print(f"{instrument}/{column}: {len(values)} values from {len(pieces)} dataset(s), class {kind}")
     if len(values) > 0:
         print(f"first {values[0]:.17g}, last {values[-1]:.17g}, sum {values.astype(float).sum():.17g}")
 
