@@ -186,7 +186,7 @@ static int switch_to_wal(sqlite3 *db)
 
 static esk_status prepare_for_writing(sqlite3 *db, const char *path, esk_error *err)
 {
-	esk_status status = esk_sql_check_version(db, path, false, err);
+	esk_status status = esk_sql_check_version(db, path, err);
 	if (status != ESK_OK)
 		return status;
 	int rc = switch_to_wal(db);
@@ -202,10 +202,11 @@ static esk_status prepare_for_writing(sqlite3 *db, const char *path, esk_error *
 
 static esk_status prepare_for_reading(sqlite3 *db, const char *path, esk_error *err)
 {
+	esk_status status = esk_sql_adapt(db, path, err);
+	if (status != ESK_OK)
+		return status;
 	int rc = sqlite3_exec(db, "PRAGMA query_only = ON", NULL, NULL, NULL);
-	if (rc != SQLITE_OK)
-		return esk_sql_fail(db, path, rc, "cannot be prepared for reading", err);
-	return esk_sql_check_version(db, path, true, err);
+	return rc == SQLITE_OK ? ESK_OK : esk_sql_fail(db, path, rc, "cannot be prepared for reading", err);
 }
 
 /* The empty file that makes the name ours; an empty file is an empty database. */

@@ -60,26 +60,45 @@ static esk_status read_version(sqlite3 *db, const char *path, int64_t *ret_versi
 	return ESK_OK;
 }
 
-esk_status esk_sql_check_version(sqlite3 *db, const char *path, bool exact, esk_error *err)
+static esk_status check_version(sqlite3 *db, const char *path, int64_t *ret_version, esk_error *err)
+{
+	esk_status status = read_version(db, path, ret_version, err);
+	if (status != ESK_OK || *ret_version <= esk_migration_count)
+		return status;
+	return esk_fail(err, ESK_EVERSION,
+		"catalogue %s has version %lld, this Esker knows up to %d: use a newer Esker", path,
+		(long long)*ret_version, esk_migration_count);
+}
+
+esk_status esk_sql_check_version(sqlite3 *db, const char *path, esk_error *err)
+{
+	int64_t version;
+	return check_version(db, path, &version, err);
+}
+
+esk_status esk_sql_adapt(sqlite3 *db, const char *path, esk_error *err)
 {
 	int64_t version = 0;
-	esk_status status = read_version(db, path, &version, err);
+	esk_status status = check_version(db, path, &version, err);
 	if (status != ESK_OK)
 		return status;
-	if (version > esk_migration_count)
-		return esk_fail(err, ESK_EVERSION,
-			"catalogue %s has version %lld, this Esker knows up to %d: use a newer Esker", path,
-			(long long)version, esk_migration_count);
-	if (exact && version == 0)
+	if (version == 0)
 		return esk_fail(err, ESK_ECORRUPT,
 			"catalogue %s is an empty file; run `esker reindex` to build it anew from the files",
 			path);
-	if (exact && version < esk_migration_count)
-		return esk_fail(err, ESK_EVERSION,
-			"catalogue %s has version %lld, expected %d: open the store once for writing to "
-			"migrate it",
-			path, (long long)version, esk_migration_count);
-	return ESK_OK;
+	int rc = version < esk_migration_count
+			 ? sqlite3_exec(db, "PRAGMA temp_store = MEMORY", NULL, NULL, NULL)
+			 : SQLITE_OK;
+	for (int64_t i = version; i < esk_migration_count && rc == SQLITE_OK; i++) {
+		if (esk_migrations[i].reading == NULL)
+			return esk_fail(err, ESK_EVERSION,
+				"catalogue %s has version %lld, expected %d: open the store once for writing "
+				"to "
+				"migrate it",
+				path, (long long)version, esk_migration_count);
+		rc = sqlite3_exec(db, esk_migrations[i].reading, NULL, NULL, NULL);
+	}
+	return rc == SQLITE_OK ? ESK_OK : esk_sql_fail(db, path, rc, "an older version cannot be read", err);
 }
 
 static int apply(sqlite3 *db, const esk_migration *migrations, int64_t from, int count, const char **ret_name)

@@ -438,8 +438,8 @@ static void an_older_catalogue_is_migrated_with_its_rows(void **state)
 static void a_migration_that_fails_leaves_the_version_before(void **state)
 {
 	place *p = *state;
-	static const esk_migration broken[] = {{"001_good.sql", "CREATE TABLE good (x)"},
-		{"002_bad.sql", "CREATE TABLE half (x); CREATE nonsense"}};
+	static const esk_migration broken[] = {{"001_good.sql", "CREATE TABLE good (x)", NULL},
+		{"002_bad.sql", "CREATE TABLE half (x); CREATE nonsense", NULL}};
 	sqlite3 *db;
 	assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
 	OK(esk_sql_migrate(db, p->path, broken, 1, &err));
