@@ -146,8 +146,11 @@ static esk_status connect_and_prepare(esk_query *query, const char *sql, esk_err
 	esk_status status = esk_sql_connect(query->path, true, NULL, &query->db, err);
 	if (status != ESK_OK)
 		return status;
-	status = esk_sql_adapt(query->db, query->path, err);
+	status = esk_sql_check_version(query->db, query->path, err);
 	if (status != ESK_OK)
+		return status;
+	status = esk_sql_adapt(query->db, query->path, err);
+	if (status != ESK_OK && status != ESK_EVERSION) /* one that is too old is asked as it is */
 		return status;
 	int rc = sqlite3_db_config(query->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	if (rc == SQLITE_OK)
