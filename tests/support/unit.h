@@ -71,8 +71,12 @@ static inline int test_dir_make(void **state)
 static inline int test_dir_drop(const char *path, const struct stat *st, int kind, struct FTW *walk)
 {
 	(void)st;
-	(void)kind;
 	(void)walk;
+	char target[256];
+	ssize_t size = kind == FTW_SL || kind == FTW_SLN ? readlink(path, target, sizeof target - 1) : -1;
+	target[size > 0 ? size : 0] = '\0';
+	if (strncmp(target, "/dev/shm/esk", sizeof "/dev/shm/esk" - 1) == 0)
+		remove(target); /* the ring of a recorder that was killed */
 	return remove(path);
 }
 
