@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def rings_do_not_stay(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Removes the rings in shared memory of recorders that a test killed: their stores are never opened again."""
+    """Removes the rings of recorders that a test killed: their stores are never opened again."""
     place = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
     yield
     for link in place.rglob("*.ring") if place is not None else ():
