@@ -48,7 +48,7 @@ static esk_status take_snapshot(esk_recorder *r, bool finished, esk_error *err)
 	s->request = r->begun_requests;
 	s->number = r->head.commit + 1;
 	s->segment = r->head.number;
-	s->time_ns = esk_now_ns();
+	s->time_ns = r->os->now_ns(r->os);
 	s->started_ns = esk_monotonic_ns();
 	s->stream_count = streams;
 	s->file_bytes = esk_h5_file_bytes(r->file);

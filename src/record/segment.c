@@ -207,7 +207,7 @@ esk_status esk_segment_create(esk_recorder *r, uint64_t number, esk_error *err)
 		return esk_fail(err, ESK_EINVAL, "path too long: %s", r->directory);
 	r->period_known = false;
 	r->head.number = number;
-	r->head.created_ns = esk_now_ns();
+	r->head.created_ns = r->os->now_ns(r->os);
 	r->head.store_id = r->store_id;
 	r->head.format = ESK_FORMAT_VERSION;
 	memcpy(r->head.run, r->name, sizeof r->head.run);

@@ -104,7 +104,7 @@ static esk_status fill_segment(filling *f, const esk_segment_record *segment, ui
 	char path[ESK_PATH_BYTES];
 	if (!esk_store_file_path(f->target->directory, segment->file, path))
 		return esk_fail(err, ESK_EINVAL, "path too long: %s", f->target->directory);
-	esk_status status = esk_h5_open_read(f->target->os, path, &f->file, err);
+	esk_status status = esk_segment_open_read(f->target->os, path, &f->file, err);
 	if (status != ESK_OK)
 		return status;
 	f->segment = segment->number;

@@ -65,11 +65,11 @@ class Harness:
         self.lost = self.duplicated = self.unreadable = 0
         subprocess.run([BUILD / "bin/esker", "init", self.store], check=True, stdout=subprocess.DEVNULL)
 
-    def acks(self, run: str) -> tuple[int, int]:
+    def acks(self, run: str) -> tuple[int, int, int, int]:
         path = self.directory / f"{run}.acks"
-        return (
-            struct.unpack("QQ", path.read_bytes()) if path.exists() and path.stat().st_size == 16 else (0, 0)
-        )
+        if not path.exists() or path.stat().st_size != 32:
+            return (0, 0, 0, 0)
+        return struct.unpack("QQQQ", path.read_bytes())
 
     def start(self, *arguments: str) -> subprocess.Popen:
         environment = dict(os.environ, **({"CRASH_VERBOSE": "1"} if self.verbose else {}))
@@ -149,8 +149,58 @@ class Harness:
             self.checked[str(path)] = rows
             return rows
 
+    def check_pairs(self, run: str, acknowledged: int) -> None:
+        """Rows of the two streams of one append are there together, in the same segment, once."""
+        total = 0
+        for _, _, path in self.segments(run):
+            with h5py.File(path) as file:
+                if "pair/b/id" not in file:
+                    continue
+                a, b = file["pair/a/id"][:], file["pair/b/id"][:]
+                if not np.array_equal(a, np.arange(total, total + len(a))) or not np.array_equal(
+                    b, np.repeat(a, 2)
+                ):
+                    raise Fault(
+                        f"{path}: pairs from {total} are {a[:5]}… and {b[:5]}…, {len(a)} and {len(b)} rows"
+                    )
+                total += len(a)
+        if not acknowledged <= total <= acknowledged + 1:
+            self.lost += max(0, acknowledged - total)
+            raise Fault(f"run {run}: {acknowledged} pairs were acknowledged, {total} are there")
+
+    def check_items(self, run: str, acknowledged: int) -> None:
+        """Each item that was acknowledged is there whole, once; joins show no more than there is."""
+        seen: list[int] = []
+        for _, _, path in self.segments(run):
+            with h5py.File(path) as file:
+                numbers = sorted(int(name) for name in file["items"]) if "items" in file else []
+                for number in numbers[max(0, self.checked.get(f"{path}/items", 0) - 5) :]:
+                    item = file[f"items/{number}"]
+                    ramp = (number + np.arange(2400) // 7).reshape(24, 100)
+                    if item.attrs["number"] != number or set(item) != {"times", "ramp"}:
+                        raise Fault(f"{path}: item {number} is not whole")
+                    if not np.array_equal(item["times"][:], number * 1000 + np.arange(24)):
+                        raise Fault(f"{path}: times of item {number} differ")
+                    if not np.array_equal(item["ramp"][:], ramp):
+                        raise Fault(f"{path}: ramp of item {number} differs")
+                self.checked[f"{path}/items"] = len(numbers)
+                seen += numbers
+                if "joined" in file:
+                    times = file["joined/times"][:]
+                    expected = [1000 * number + i for number in numbers for i in range(24)]
+                    if list(times) != expected[: len(times)]:
+                        raise Fault(f"{path}: the join does not show its items")
+        if seen != list(range(len(seen))):
+            self.duplicated += len(seen) - len(set(seen))
+            raise Fault(f"run {run}: the items are not 0..{len(seen)}: {seen[:10]}…")
+        if not acknowledged <= len(seen) <= acknowledged + 1:
+            self.lost += max(0, acknowledged - len(seen))
+            raise Fault(f"run {run}: {acknowledged} items were acknowledged, {len(seen)} are there")
+
     def check_run(self, run: str) -> int:
-        appended, committed = self.acks(run)
+        appended, committed, pairs, items = self.acks(run)
+        self.check_pairs(run, pairs)
+        self.check_items(run, items)
         total = 0
         for index, (number, first, path) in enumerate(self.segments(run)):
             if number != index:

@@ -17,10 +17,13 @@
 typedef struct acks {
 	_Atomic uint64_t appended;  /* rows that append acknowledged */
 	_Atomic uint64_t committed; /* rows that commit acknowledged */
+	_Atomic uint64_t pairs;     /* appends to two streams at once that were acknowledged */
+	_Atomic uint64_t items;     /* items */
 } acks;
 
 #define FRAME_BYTES 6000
 #define BATCH_ROWS 17
+#define ITEM_ROWS 24
 
 static void quit(const char *what, const esk_error *err)
 {
@@ -95,6 +98,56 @@ static uint64_t append_batch(esk_stream *stream, uint64_t row)
 	return row + BATCH_ROWS;
 }
 
+/* One row of `a` and two of `b`, of the same number. */
+static void append_pair(esk_run *run, esk_stream *a, esk_stream *b, acks *acked)
+{
+	int64_t id = (int64_t)atomic_load(&acked->pairs), ids[2];
+	esk_error err = {0};
+	if ((uint64_t)id < esk_stream_rows(a)) /* one that was not acknowledged before death is there */
+		id = (int64_t)esk_stream_rows(a);
+	ids[0] = ids[1] = id;
+	esk_rows_part parts[2] = {{.stream = b, .rows = 2, .cells = (const void *[]){ids}},
+		{.stream = a, .rows = 1, .cells = (const void *[]){&id}}};
+	if (esk_run_append(run, parts, 2, &err) != ESK_OK)
+		quit("append to two streams", &err);
+	if (parts[0].row != 2 * (uint64_t)id || parts[1].row != (uint64_t)id) {
+		fprintf(stderr, "crash_recorder: pair %lld was given rows %llu and %llu\n", (long long)id,
+			(unsigned long long)parts[1].row, (unsigned long long)parts[0].row);
+		exit(6);
+	}
+	atomic_store(&acked->pairs, (uint64_t)id + 1);
+}
+
+/* An item of a small array and one that is compressed. */
+static void put_item(esk_run *run, acks *acked)
+{
+	static const esk_column times = {.name = "times", .dtype = {ESK_I64, 8}},
+				ramp = {.name = "ramp", .dtype = {ESK_I32, 4}, .rank = 1, .shape = {100}};
+	uint64_t number = atomic_load(&acked->items);
+	int64_t values[ITEM_ROWS];
+	int32_t ramps[ITEM_ROWS * 100];
+	char path[64], json[64];
+	esk_error err = {0};
+	for (int i = 0; i < ITEM_ROWS; i++)
+		values[i] = (int64_t)number * 1000 + i;
+	for (int i = 0; i < ITEM_ROWS * 100; i++)
+		ramps[i] = (int32_t)number + i / 7;
+	snprintf(path, sizeof path, "items/%llu", (unsigned long long)number);
+	snprintf(json, sizeof json, "{\"number\": %llu}", (unsigned long long)number);
+	esk_item_array arrays[2] = {{.column = &times, .rows = ITEM_ROWS, .cells = values},
+		{.column = &ramp, .rows = ITEM_ROWS, .cells = ramps}};
+	esk_item item = ESK_ITEM_INIT;
+	item.path = path;
+	item.arrays = arrays;
+	item.array_count = 2;
+	item.attributes_json = json;
+	item.join = "joined";
+	esk_status status = esk_run_put(run, &item, &err);
+	if (status != ESK_OK && status != ESK_EEXIST) /* it may be there, and not have been acknowledged */
+		quit("put", &err);
+	atomic_store(&acked->items, number + 1);
+}
+
 static acks *map_acks(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CREAT, 0600);
@@ -123,6 +176,12 @@ static void record(esk_store *store, const char *name, acks *acked, uint64_t see
 	if (esk_run_stream(run, "/", columns, count, &stream, &err) != ESK_OK)
 		quit("stream", &err);
 	esk_columns_free(columns);
+	esk_stream *a, *b;
+	esk_columns_parse("id:i64", &columns, &count, NULL);
+	if (esk_run_stream(run, "pair/a", columns, count, &a, &err) != ESK_OK ||
+		esk_run_stream(run, "pair/b", columns, count, &b, &err) != ESK_OK)
+		quit("streams", &err);
+	esk_columns_free(columns);
 	esk_watermark mark;
 	if (esk_stream_commit(stream, &mark, &err) != ESK_OK)
 		quit("first commit", &err);
@@ -130,7 +189,12 @@ static void record(esk_store *store, const char *name, acks *acked, uint64_t see
 	time_t end = time(NULL) + (time_t)seconds + 1;
 	while (time(NULL) < end) {
 		uint32_t what = random_u32(&seed) % 100;
-		row = what < 70 ? append_one(stream, row) : append_batch(stream, row);
+		if (what % 10 == 3)
+			append_pair(run, a, b, acked);
+		else if (what % 10 == 7)
+			put_item(run, acked);
+		else
+			row = what < 70 ? append_one(stream, row) : append_batch(stream, row);
 		atomic_store(&acked->appended, row);
 		if (what == 99) {
 			if (esk_stream_commit(stream, &mark, &err) != ESK_OK)

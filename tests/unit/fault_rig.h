@@ -29,10 +29,12 @@ typedef struct rig {
 	char directory[200];
 	char store[256];
 	esk_store_environment environment;
-	uint64_t appended;  /* rows that append acknowledged */
-	uint64_t committed; /* rows that a commit acknowledged */
-	uint64_t failures;  /* calls that met the fault */
-	uint64_t store_id;  /* of the store that was opened last: its rings have it in their names */
+	uint64_t appended;               /* rows that append acknowledged */
+	uint64_t committed;              /* rows that a commit acknowledged */
+	uint64_t failures;               /* calls that met the fault */
+	uint64_t pairs, pairs_committed; /* the same of appends to two streams, and of items */
+	uint64_t items, items_committed;
+	uint64_t store_id; /* of the store that was opened last: its rings have it in their names */
 } rig;
 
 static uint64_t reboots; /* power cuts so far */
@@ -186,6 +188,121 @@ static inline void rig_drop_key(void)
 	rig_key = NULL;
 }
 
+/* ---- what is beside the rows of one stream ---- */
+
+typedef struct rig_pair {
+	esk_stream *a, *b;
+} rig_pair;
+
+static inline esk_status pair_streams(esk_run *run, rig_pair *ret_pair, esk_error *err)
+{
+	esk_column *columns;
+	size_t count;
+	assert_ok(esk_columns_parse("id:i64 cell:u8[700]", &columns, &count, err), err);
+	esk_status status = esk_run_stream(run, "pair/a", columns, count, &ret_pair->a, err);
+	if (status == ESK_OK)
+		status = esk_run_stream(run, "pair/deep/b", columns, count, &ret_pair->b, err);
+	esk_columns_free(columns);
+	return status;
+}
+
+/* A row in each, of the same number. */
+static inline esk_status append_pair(rig *g, esk_run *run, const rig_pair *pair, esk_error *err)
+{
+	int64_t id = (int64_t)g->pairs;
+	uint8_t cell[700];
+	memset(cell, (int)id, sizeof cell);
+	const void *cells[] = {&id, cell};
+	esk_rows_part parts[2] = {{.stream = pair->b, .rows = 1, .cells = cells},
+		{.stream = pair->a, .rows = 1, .cells = cells}};
+	esk_status status = esk_run_append(run, parts, 2, err);
+	if (status != ESK_OK)
+		return status;
+	assert_int_equal(parts[0].row, id);
+	assert_int_equal(parts[1].row, id);
+	g->pairs++;
+	return ESK_OK;
+}
+
+static inline esk_status put_item(rig *g, esk_run *run, esk_error *err)
+{
+	static const esk_column column = {.name = "x", .dtype = {ESK_I64, 8}};
+	int64_t values[600];
+	char path[64], json[64];
+	size_t count = g->items % 3 == 0 ? 600 : 20; /* some are compressed */
+	for (size_t i = 0; i < count; i++)
+		values[i] = (int64_t)g->items;
+	snprintf(path, sizeof path, "items/%llu", (unsigned long long)g->items);
+	snprintf(json, sizeof json, "{\"number\": %llu}", (unsigned long long)g->items);
+	esk_item_array array = {.column = &column, .rows = count, .cells = values};
+	esk_item item = ESK_ITEM_INIT;
+	item.path = path;
+	item.arrays = &array;
+	item.array_count = 1;
+	item.attributes_json = json;
+	item.join = "joined";
+	esk_status status = esk_run_put(run, &item, err);
+	g->items += status == ESK_OK;
+	return status;
+}
+
+/* The number that a query yields; false where the power was cut meanwhile. */
+static inline bool rig_try_query(esk_store *store, const char *sql, int64_t *ret_number)
+{
+	esk_query *query;
+	bool row = false;
+	if (esk_query_open(store, sql, &query, NULL) != ESK_OK)
+		return false;
+	bool read = esk_query_step(query, &row, NULL) == ESK_OK && row;
+	if (read)
+		*ret_number = esk_query_value(query, 0).integer;
+	esk_query_close(query);
+	return read;
+}
+
+static inline int64_t rig_query(esk_store *store, const char *sql)
+{
+	int64_t number;
+	assert_true(rig_try_query(store, sql, &number));
+	return number;
+}
+
+/* The streams of pairs have the same rows, and the catalogue the items that the files have, each whole. Sets
+ * how many there are. */
+static inline void check_beside(rig *g, esk_store *store, esk_reader *reader)
+{
+	esk_error err = {0};
+	esk_dataset *a, *b, *item;
+	g->pairs = g->items = 0;
+	if (esk_reader_find(reader, "pair/a/id", &a, &err) == ESK_OK &&
+		esk_reader_find(reader, "pair/deep/b/id", &b, &err) == ESK_OK) {
+		g->pairs = esk_dataset_rows(a);
+		assert_int_equal(esk_dataset_rows(b), g->pairs);
+		int64_t *ids[2] = {malloc(g->pairs * 8 + 1), malloc(g->pairs * 8 + 1)};
+		assert_ok(esk_dataset_read(a, 0, (int64_t)g->pairs, 1, ids[0], g->pairs * 8, &err), &err);
+		assert_ok(esk_dataset_read(b, 0, (int64_t)g->pairs, 1, ids[1], g->pairs * 8, &err), &err);
+		for (uint64_t i = 0; i < g->pairs; i++)
+			assert_true(ids[0][i] == (int64_t)i && ids[1][i] == (int64_t)i);
+		free(ids[0]);
+		free(ids[1]);
+	}
+	g->items = (uint64_t)rig_query(store, "SELECT count(*) FROM items");
+	assert_int_equal(
+		rig_query(store,
+			"SELECT count(*) FROM v_items WHERE path = 'items/' || item AND file IS NOT NULL "
+			"AND attributes ->> 'number' = item"),
+		g->items);
+	for (uint64_t i = 0; i < g->items; i++) {
+		char path[64];
+		int64_t values[600];
+		snprintf(path, sizeof path, "items/%llu/x", (unsigned long long)i);
+		assert_ok(esk_reader_find(reader, path, &item, &err), &err);
+		size_t count = i % 3 == 0 ? 600 : 20;
+		assert_ok(esk_dataset_read(item, 0, (int64_t)count, 1, values, count * 8, &err), &err);
+		assert_true(values[0] == (int64_t)i && values[count - 1] == (int64_t)i);
+	}
+}
+
 /* ---- looking ---- */
 
 /* Rows in the store, each compared; nothing may fail. */
@@ -197,6 +314,7 @@ static inline uint64_t check_store(rig *g)
 	uint64_t rows = 0;
 	assert_ok(open_store(g, &store, &err), &err);
 	recording_verify(store);
+	g->pairs = g->items = 0;
 	esk_status status = esk_reader_open(store, "run", &reader, &err);
 	if (status == ESK_OK) {
 		if (esk_reader_dataset_count(reader) > 0) {
@@ -204,12 +322,26 @@ static inline uint64_t check_store(rig *g)
 			recording_check_rows(reader, "/", 0, rows, SALT);
 			recording_check_index(store, "run", rows, SALT);
 		}
+		check_beside(g, store, reader);
 		esk_reader_close(reader);
 	} else if (status != ESK_ENOTFOUND) {
 		fail_msg("reader: %s", err.message);
 	}
 	assert_ok(esk_store_close(store, &err), &err);
 	return rows;
+}
+
+/* Between what was committed and what was appended. */
+static inline void check_beside_bounds(
+	const rig *before, uint64_t pairs, uint64_t items, const char *what, uint64_t number)
+{
+	if (pairs < before->pairs_committed || pairs > before->pairs || items < before->items_committed ||
+		items > before->items)
+		fail_msg("%s %llu: %llu pairs of %llu to %llu and %llu items of %llu to %llu are there", what,
+			(unsigned long long)number, (unsigned long long)pairs,
+			(unsigned long long)before->pairs_committed, (unsigned long long)before->pairs,
+			(unsigned long long)items, (unsigned long long)before->items_committed,
+			(unsigned long long)before->items);
 }
 
 static inline void check_bounds(const rig *g, uint64_t rows, const char *what, uint64_t number)

@@ -51,6 +51,7 @@ static void whole_life(rig *g)
 	esk_store *store = NULL;
 	esk_run *run = NULL;
 	esk_stream *stream = NULL;
+	rig_pair pair = {0};
 	esk_run_options options = run_options();
 	esk_error err = {0};
 	persist(g, create_store(g, &why_));
@@ -59,12 +60,21 @@ static void whole_life(rig *g)
 	persist(g, recording_stream(run, "/", &stream, &why_));
 	append_rows(g, stream, 5);
 	commit_rows(g, stream);
+	persist(g, pair_streams(run, &pair, &why_));
+	persist(g, append_pair(g, run, &pair, &why_));
+	persist(g, put_item(g, run, &why_));
 	persist(g, esk_run_set_metadata(run, "{\"who\": \"me\"}", &why_));
 	append_rows(g, stream, 6);
 	commit_rows(g, stream);
+	persist(g, append_pair(g, run, &pair, &why_));
+	persist(g, put_item(g, run, &why_));
+	persist(g, esk_run_set_text(run, "pair/schema", "{}", &why_));
+	persist(g, esk_run_set_attributes(run, "pair", "{\"of\": \"two\"}", &why_));
 	append_rows(g, stream, 7);
 	commit_rows(g, stream);
 	append_rows(g, stream, 2);
+	persist(g, append_pair(g, run, &pair, &why_));
+	persist(g, put_item(g, run, &why_));
 	if (esk_run_close(run, &err) != ESK_OK)
 		g->failures++;
 	if (esk_store_close(store, &err) != ESK_OK)
@@ -92,7 +102,12 @@ static uint64_t life_with_fault(test_dir *dir, uint64_t call, int errnum, uint64
 	whole_life(&g);
 	uint64_t calls = esk_fault_calls(g.fault);
 	esk_fault_clear(g.fault);
+	uint64_t pairs = g.pairs, items = g.items;
 	uint64_t rows = check_store(&g);
+	if (g.pairs != pairs || g.items != items)
+		fail_msg("call %llu fails with %s: %llu pairs of %llu and %llu items of %llu are there",
+			(unsigned long long)call, strerrorname_np(errnum), (unsigned long long)g.pairs,
+			(unsigned long long)pairs, (unsigned long long)g.items, (unsigned long long)items);
 	if (rows != g.appended)
 		fail_msg("call %llu fails with %s: %llu rows of %llu are there", (unsigned long long)call,
 			strerrorname_np(errnum), (unsigned long long)rows, (unsigned long long)g.appended);

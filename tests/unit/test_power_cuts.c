@@ -23,12 +23,33 @@ static void settle(rig *g, uint64_t rows, uint64_t cut)
 	g->appended = g->committed = rows;
 }
 
+/* The same of pairs and items. */
+static void settle_beside(rig *g, uint64_t pairs, uint64_t items, uint64_t cut)
+{
+	check_beside_bounds(g, pairs, items, "cut", cut);
+	g->pairs = g->pairs_committed = pairs;
+	g->items = g->items_committed = items;
+}
+
+static void settle_store(rig *g, uint64_t cut)
+{
+	rig before = *g;
+	uint64_t rows = check_store(g), pairs = g->pairs, items = g->items;
+	g->pairs = before.pairs;
+	g->items = before.items;
+	settle(g, rows, cut);
+	settle_beside(g, pairs, items, cut);
+}
+
 /* One call of a program that records; false once it fails. */
-static bool random_call(rig *g, esk_run *run, esk_stream *stream)
+static bool random_call(rig *g, esk_run *run, esk_stream *stream, const rig_pair *pair)
 {
 	esk_watermark mark = {0};
 	esk_error err = {0};
 	uint64_t what = draw(100), count = 1 + draw(3), taken = 0;
+	if (draw(5) == 0)
+		return draw(2) == 0 ? append_pair(g, run, pair, &err) == ESK_OK
+				    : put_item(g, run, &err) == ESK_OK;
 	if (what < 55 && recording_append(stream, g->appended, SALT, NULL, &err) != ESK_OK)
 		return false;
 	if (what < 55)
@@ -44,6 +65,8 @@ static bool random_call(rig *g, esk_run *run, esk_stream *stream)
 			return false;
 		assert_int_equal(mark.rows, g->appended);
 		g->committed = mark.rows;
+		g->pairs_committed = g->pairs;
+		g->items_committed = g->items;
 		return true;
 	}
 	return what < 98 ? esk_run_set_metadata(run, "{\"a\": 1}", &err) == ESK_OK
@@ -56,6 +79,8 @@ static void record_until_cut(rig *g, uint64_t cut)
 	esk_run *run;
 	esk_stream *stream;
 	esk_watermark mark;
+	rig_pair pair;
+	int64_t items;
 	esk_error err = {0};
 	esk_run_options options = run_options();
 	options.commit_interval_ns = draw(2) == 0 ? 1000000 : UINT64_MAX;
@@ -65,15 +90,22 @@ static void record_until_cut(rig *g, uint64_t cut)
 		return;
 	bool going = esk_run_open(store, "run", &options, &run, &err) == ESK_OK;
 	if (going && recording_stream(run, "/", &stream, &err) == ESK_OK &&
-		esk_stream_commit(stream, &mark, &err) == ESK_OK) {
+		pair_streams(run, &pair, &err) == ESK_OK &&
+		esk_stream_commit(stream, &mark, &err) == ESK_OK &&
+		rig_try_query(store, "SELECT count(*) FROM items", &items)) {
 		settle(g, mark.rows, cut);
-		for (uint64_t calls = 1 + draw(12); calls > 0 && random_call(g, run, stream); calls--)
+		settle_beside(g, esk_stream_rows(pair.a), (uint64_t)items, cut);
+		assert_int_equal(esk_stream_rows(pair.b), g->pairs);
+		for (uint64_t calls = 1 + draw(12); calls > 0 && random_call(g, run, stream, &pair); calls--)
 			;
 	}
 	bool closed = going && esk_run_close(run, &err) == ESK_OK;
 	closed = esk_store_close(store, &err) == ESK_OK && closed;
-	if (closed)
+	if (closed) {
 		g->committed = g->appended;
+		g->pairs_committed = g->pairs;
+		g->items_committed = g->items;
+	}
 }
 
 /* The machine starts again: the ring is gone, or there and not to be trusted. */
@@ -109,7 +141,7 @@ static void cut_one_store(test_dir *dir, uint64_t seed, uint64_t cuts)
 		record_until_cut(&g, cut);
 		reboot(&g);
 		if (is_store(&g) && draw(2) > 0) {
-			settle(&g, check_store(&g), cut);
+			settle_store(&g, cut);
 			if (rig_key != NULL)
 				rig_check_plain_is_empty(&g, cut);
 		}

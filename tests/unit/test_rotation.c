@@ -131,7 +131,7 @@ static void segments_follow_the_hours_of_their_rows(void **state)
 	esk_item item = ESK_ITEM_INIT; /* an item makes a segment worth sealing too */
 	item.path = "an/item";
 	place_run_close(run);
-	int64_t last = place_query(&p, "SELECT updated_ns FROM runs") / HOUR_NS; /* by the true clock */
+	int64_t last = place_query(&p, "SELECT updated_ns FROM runs") / HOUR_NS;
 	atomic_store(&clock_ns, (last + 1) * HOUR_NS);
 	run = place_run(&p, "run", &options);
 	wait_for_segments(run, 4);
