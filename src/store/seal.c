@@ -178,7 +178,23 @@ static esk_status seal_file(
 	return status == ESK_OK ? esk_os_sync_parent(os, plain, err) : status;
 }
 
-/* Every sealed segment of the run that the catalogue knows as a plain file. */
+/* The catalogue knows the encrypted file, but the plain one could not be removed then. */
+static esk_status remove_plain(esk_store *store, const char *sealed_name, esk_error *err)
+{
+	char path[ESK_PATH_BYTES];
+	if (!esk_store_file_path(store->path, sealed_name, path))
+		return esk_fail(err, ESK_EINVAL, "path too long: %s", store->path);
+	if (!esk_os_exists(path)) /* then the plain one is all that there is */
+		return ESK_OK;
+	path[strlen(path) - 1] = '\0';
+	if (!esk_os_exists(path))
+		return ESK_OK;
+	esk_status status = esk_os_unlink(store->environment.os, path, err);
+	return status == ESK_OK ? esk_os_sync_parent(store->environment.os, path, err) : status;
+}
+
+/* Every sealed segment of the run that the catalogue knows as a plain file, or of which there still is one.
+ */
 static esk_status seal_files(esk_store *store, const char *run, const esk_key *key, esk_error *err)
 {
 	esk_run_record record = {0};
@@ -191,8 +207,10 @@ static esk_status seal_files(esk_store *store, const char *run, const esk_key *k
 	for (size_t i = 0; i < count && status == ESK_OK; i++) {
 		char owner[ESK_MAX_NAME + 1];
 		bool encrypted;
-		if (esk_segment_is_sealed_name(segments[i].file, owner, &encrypted) && !encrypted)
-			status = seal_file(store, run, segments[i].file, key, err);
+		if (!esk_segment_is_sealed_name(segments[i].file, owner, &encrypted))
+			continue;
+		status = encrypted ? remove_plain(store, segments[i].file, err)
+				   : seal_file(store, run, segments[i].file, key, err);
 	}
 	free(segments);
 	return status;
