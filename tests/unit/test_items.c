@@ -537,6 +537,8 @@ typedef struct shared {
 	_Atomic int64_t put;
 } shared;
 
+#define MOST_PUT 400 /* before it only waits for its death */
+
 static void die_while_putting(const char *path, shared *s)
 {
 	place p = {0};
@@ -554,7 +556,9 @@ static void die_while_putting(const char *path, shared *s)
 	if (first != ESK_OK && first != ESK_EEXIST)
 		_exit(1);
 	atomic_store(&s->put, ++i);
-	for (;; i++) {
+	for (int64_t end = i + MOST_PUT;; i++) {
+		if (i == end)
+			pause();
 		if (put_batch(run, i, &err) != ESK_OK)
 			_exit(1);
 		atomic_store(&s->put, i + 1);
