@@ -162,10 +162,21 @@ static esk_status create_like(esk_h5_dataset *from, esk_h5 *to, esk_error *ret_a
 	return status;
 }
 
+static bool is_virtual(const esk_h5_dataset *dataset)
+{
+	hid_t properties = H5Dget_create_plist(dataset->id);
+	bool is = properties >= 0 && H5Pget_layout(properties) == H5D_VIRTUAL;
+	esk_h5_drop(properties);
+	return is;
+}
+
 static esk_status copy_whole(esk_h5_dataset *from, esk_h5 *to, esk_error *err)
 {
 	hid_t link = esk_h5_link_properties(from->info.path);
+	bool raised = is_virtual(from) && esk_h5_allow_virtual(to, true) >= 0;
 	herr_t done = H5Ocopy(from->file->id, from->info.path, to->id, from->info.path, H5P_DEFAULT, link);
+	if (raised)
+		esk_h5_allow_virtual(to, false);
 	if (link >= 0)
 		H5Pclose(link);
 	return done < 0 ? esk_h5_fail(err, ESK_ECORRUPT, "cannot copy \"%s\"", from->info.path) : ESK_OK;

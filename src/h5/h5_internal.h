@@ -180,6 +180,10 @@ herr_t esk_h5_set_filters(hid_t plist, const esk_pipeline *pipeline);
 /* Attributes `units` and `long_name` of an open dataset; `path` is for messages. */
 esk_status esk_h5_write_labels(hid_t id, const char *path, const esk_column *column, esk_error *err);
 
+/* ---- join.c ---- */
+/* Under the lock: raises the upper bound of the file's format for a virtual dataset, and lowers it again. */
+herr_t esk_h5_allow_virtual(esk_h5 *file, bool allow);
+
 /* ---- item.c ---- */
 void esk_h5_kept_destroy(struct esk_h5_kept *kept); /* under the lock; NULL is allowed */
 

@@ -6,6 +6,11 @@
 
 #include <string.h>
 
+herr_t esk_h5_allow_virtual(esk_h5 *file, bool allow)
+{
+	return H5Fset_libver_bounds(file->id, H5F_LIBVER_EARLIEST, allow ? H5F_LIBVER_V110 : H5F_LIBVER_V18);
+}
+
 /* The whole of one source becomes rows [*row, *row + rows), and *row moves on. */
 static herr_t add_source(
 	hid_t properties, hid_t whole, const esk_column *column, const esk_h5_source *source, uint64_t *row)
@@ -48,9 +53,9 @@ static hid_t create_joined(
 
 	for (size_t i = 0; i < count && done >= 0; i++)
 		done = add_source(properties, space, column, &sources[i], &row);
-	if (done >= 0 && H5Fset_libver_bounds(file->id, H5F_LIBVER_EARLIEST, H5F_LIBVER_V110) >= 0) {
+	if (done >= 0 && esk_h5_allow_virtual(file, true) >= 0) {
 		id = H5Dcreate2(file->id, path, type, space, links, properties, H5P_DEFAULT);
-		H5Fset_libver_bounds(file->id, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18);
+		esk_h5_allow_virtual(file, false);
 	}
 	esk_h5_drop(links);
 	esk_h5_drop(type);

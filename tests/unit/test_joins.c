@@ -400,6 +400,54 @@ static void joins_go_on_after_death(void **state)
 	munmap((void *)acknowledged, sizeof *acknowledged);
 }
 
+/* Virtual datasets are copied with what they need of the format, and items with what they are. */
+static void a_repaired_file_keeps_items_and_joins(void **state)
+{
+	place p = place_make(*state);
+	esk_run_options options = place_options(1u << 20);
+	esk_check_options check = ESK_CHECK_OPTIONS_INIT;
+	esk_check_report report;
+	esk_error err = {0};
+	esk_h5 *h5;
+	esk_h5_dataset *list;
+	counters c = {0};
+	char path[200];
+	uint64_t address, size;
+	uint32_t mask;
+	live_path(&p, path);
+	esk_run *run = place_run(&p, "run", &options);
+	put_many(run, &c, 300);
+	place_run_close(run);
+	place_close(&p);
+	assert_ok(esk_h5_open_read(esk_os_posix(), path, &h5, &err), &err);
+	assert_ok(esk_h5_dataset_open(h5, ESK_ITEMS_PATH "/path", &list, &err), &err);
+	assert_ok(esk_h5_locate_chunk(list, 0, &address, &size, &mask, &err), &err);
+	esk_h5_close(h5, NULL);
+	FILE *file = fopen(path, "r+b"); /* the first chunk of the list */
+	assert_int_equal(fseek(file, (long)(address + size / 2), SEEK_SET), 0);
+	for (int i = 0; i < 16; i++)
+		fputc(0xFF, file);
+	fclose(file);
+	place_open(&p);
+	assert_ok(esk_store_repair(p.store, &check, &report, &err), &err);
+	assert_int_equal(report.findings, 1);
+	recording_verify(p.store);
+	check_join(path, 0, c.rows);
+	esk_reader *reader = place_reader(&p, "run"); /* the arrays are all there */
+	for (int64_t i = 0; i < 300; i += 20) {
+		char name[80];
+		esk_dataset *dataset;
+		snprintf(name, sizeof name, "measurements/batch_%06lld/value", (long long)i);
+		assert_ok(esk_reader_find(reader, name, &dataset, &err), &err);
+		assert_int_equal(esk_dataset_rows(dataset), rows_of_batch(i));
+	}
+	esk_reader_close(reader);
+	/* The catalogue has those that the rest of the list names. */
+	assert_int_equal(place_query(&p, "SELECT count(*) FROM items"), 300 - 256);
+	assert_int_equal(place_query(&p, "SELECT min(item) FROM items"), 256);
+	place_close(&p);
+}
+
 /* ---- the format ---- */
 
 /* Without a join the file is within the bounds of format 1.8, and with one all else is. */
@@ -441,6 +489,7 @@ int main(int argc, char **argv)
 		ONE(a_join_of_a_growing_file_is_a_beginning_of_it),
 		ONE(items_unlike_the_first_are_refused),
 		ONE(joins_are_whole_after_failing_commits),
+		ONE(a_repaired_file_keeps_items_and_joins),
 		ONE(nothing_but_a_join_needs_more_than_format_1_8),
 	};
 	if (getenv("ESK_TEST_ONLY") != NULL)
