@@ -21,10 +21,10 @@
 #define SANITIZED 1
 #endif
 
-static uint64_t allocations;
-
 #if !defined(SANITIZED) && defined(__GLIBC__)
 #define COUNTS_ALLOCATIONS 1
+static uint64_t allocations;
+
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
