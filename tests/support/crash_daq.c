@@ -348,7 +348,7 @@ static void check(const char *directory, const char *run, const char *instrument
 	static double voltages[READ_ROWS];
 	esk_error err;
 	esk_store *store;
-	esk_reader *reader;
+	esk_reader *reader = NULL;
 	uint64_t holes = 0;
 	if (esk_store_open(directory, NULL, &store, &err) != ESK_OK ||
 		esk_reader_open(store, run, &reader, &err) != ESK_OK)
