@@ -51,16 +51,27 @@ static void expect_rows(esk_store *store, const char *run, const char *instrumen
 	esk_reader_close(reader);
 }
 
-/* The text that `command`, run with the file as its last argument, prints has `expected`. */
-static void expect_printed(const char *command, const char *file, const char *expected)
+/* What `line` prints. */
+static void print(const char *line, char text[65536])
 {
-	char line[1024], text[65536];
-	snprintf(line, sizeof line, "%s '%s' 2>&1", command, file);
 	FILE *pipe = popen(line, "r");
 	assert_non_null(pipe);
-	size_t size = fread(text, 1, sizeof text - 1, pipe);
+	size_t size = fread(text, 1, 65535, pipe);
 	text[size] = '\0';
 	pclose(pipe);
+}
+
+/* The text that `command`, run with the file as its last argument, prints has `expected`. While the run
+ * rotates, or a commit is applied, the live file cannot be opened for a moment: then it is tried again. */
+static void expect_printed(const char *command, const char *file, const char *expected)
+{
+	char line[1024], text[65536] = "";
+	snprintf(line, sizeof line, "%s '%s' 2>&1", command, file);
+	for (int i = 0; i < 100 && strstr(text, expected) == NULL; i++) {
+		if (i > 0)
+			usleep(50000);
+		print(line, text);
+	}
 	if (strstr(text, expected) == NULL)
 		fail_msg("%s printed\n%s\nwithout \"%s\"", line, text, expected);
 }
