@@ -8,6 +8,7 @@
  *
  * Everything is in shared memory; the consumer's buffer is that of one record. */
 #include "base/base.h"
+#include "os/os.h"
 #include <esker/esker.h>
 
 #include <pthread.h>
@@ -173,11 +174,12 @@ static void consume(stage *s, uint64_t records, size_t size, uint64_t ring_mb)
 	esk_ring *ring = NULL;
 	esk_consumer *consumer = NULL;
 	unsigned char *copy = malloc(size);
-	uint64_t done = 0, read = 0, lost = 0, sum = 0, unreleased = 0, empty = 0;
+	uint64_t bytes, done = 0, read = 0, lost = 0, sum = 0, unreleased = 0, empty = 0;
 	esk_ring_record record = {0};
 	bool found;
 	check(esk_ring_attach(ring_path, &ring, &err), &err, "attach");
 	check(esk_consumer_open(ring, "bench", NULL, &consumer, &err), &err, "consumer");
+	esk_os_prefault(esk_ring_data(ring, &bytes), bytes);
 	atomic_fetch_add(&s->ready, 1);
 	await(&s->go, 1);
 	while (done < records) {
@@ -216,6 +218,9 @@ static void produce(stage *s, esk_ring *ring, uint64_t records, size_t size, his
 {
 	esk_error err = {0};
 	const unsigned char *data = sources(size);
+	uint64_t bytes;
+	unsigned char *region = esk_ring_data(ring, &bytes);
+	esk_os_prefault(region, bytes); /* as it is after a while, in every process */
 	atomic_fetch_add(&s->ready, 1);
 	await(&s->go, 1);
 	set_if_first(&s->first_ns, esk_monotonic_ns());

@@ -141,10 +141,15 @@ void esk_os_futex_wait(const _Atomic uint32_t *word, uint32_t expected, uint64_t
 #endif
 }
 
-void esk_os_futex_wake_all(const _Atomic uint32_t *word)
+uint32_t esk_os_futex_wake(const _Atomic uint32_t *word, uint32_t count)
 {
 #if defined(__linux__)
-	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	long woken = syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+	return woken > 0 ? (uint32_t)woken : 0;
+#else
+	(void)word;
+	(void)count;
+	return 0;
 #endif
 }
 

@@ -77,7 +77,8 @@ esk_status esk_os_allocate(int fd, const char *path, uint64_t size, esk_error *e
 /* Waits while *word == expected, at most timeout_ns; works across processes on shared memory. Spurious
  * returns happen. */
 void esk_os_futex_wait(const _Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
-void esk_os_futex_wake_all(const _Atomic uint32_t *word);
+/* Wakes up to `count` (at most INT_MAX) of those that wait; returns how many. 0 where waiting is polling. */
+uint32_t esk_os_futex_wake(const _Atomic uint32_t *word, uint32_t count);
 /* A process: its id and when it started, so that a reused id is told apart. */
 uint64_t esk_os_process_start(int64_t pid); /* 0 if there is no such process */
 static inline bool esk_os_process_alive(int64_t pid, uint64_t start)

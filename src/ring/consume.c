@@ -13,7 +13,6 @@
 #define RING_PENDING_NAP_NS 200000u /* while the next record is reserved and not published */
 /* Before a consumer asks to be woken, which costs a producer a system call, it looks a few times and takes a
  * few naps: in a fast stream there is something by then, and no producer ever pays. */
-#define RING_WAKE_SHARE 8u
 #define RING_WAIT_SPINS 64u
 #define RING_WAIT_NAP_NS 50000u
 
@@ -209,7 +208,7 @@ static bool account_to_release(const esk_consumer *consumer, uint64_t position, 
 	return reader->evictable && position < reader->cursor && place_behind_eviction(consumer, ret_start);
 }
 
-/* Producers wait for room. They are woken for an eighth of the ring, or when there is no more to come: woken
+/* Producers wait for room. They are woken for a share of the ring, or when there is no more to come: woken
  * for each record, they would sleep again at once, and both sides would do little else. In between they look
  * by themselves. */
 static void make_room(const esk_consumer *consumer)
@@ -217,7 +216,7 @@ static void make_room(const esk_consumer *consumer)
 	esk_ring *ring = consumer->ring;
 	uint64_t position = consumer->released.position;
 	uint64_t tail = atomic_load(&ring->trailer->tail.position);
-	bool is_much = position > tail && position - tail >= ring->capacity / RING_WAKE_SHARE;
+	bool is_much = position > tail && position - tail >= ring_wake_share(ring);
 	if (is_much || position >= atomic_load(&ring->header->reserve.position))
 		esk_ring_follow(ring);
 }

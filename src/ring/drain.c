@@ -6,6 +6,7 @@
  * Uses: base, os (futex, processes). */
 #include "ring/inside.h"
 
+#include <limits.h>
 #include <string.h>
 
 #define RING_STALLED_NAP_NS 1000000u /* while the record at the cursor keeps a filled ring waiting */
@@ -258,7 +259,7 @@ void esk_ring_wake(esk_ring *ring)
 	ring_futex *wake = &ring->trailer->wake;
 	atomic_fetch_add(&wake->word, 1);
 	if (atomic_load(&wake->waiting) != 0 && atomic_exchange(&wake->waiting, 0) != 0)
-		esk_os_futex_wake_all(&wake->word);
+		esk_os_futex_wake(&wake->word, INT_MAX);
 	if (ring->extension == NULL)
 		return;
 	atomic_fetch_add(&ring->extension->asked, 1);

@@ -170,6 +170,11 @@ esk_status esk_ring_map(const char *path, bool writable, esk_ring **ret_ring, es
 void esk_ring_producer_leave(esk_ring *ring);
 void esk_ring_tail_moved(esk_ring *ring, uint64_t tail);
 void esk_ring_wake_space(esk_ring *ring);
+/* Bytes that are worth waking a waiting producer for, where consumers make room. */
+static inline uint64_t ring_wake_share(const esk_ring *ring)
+{
+	return ring->capacity / 32;
+}
 /* Wakes consumers that wait for something to read. */
 void esk_ring_tell_news(esk_ring *ring);
 

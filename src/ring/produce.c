@@ -2,13 +2,14 @@
  * No system call while the ring has room and nobody waits. Uses: base, os (processes, futex). */
 #include "ring/inside.h"
 
+#include <limits.h>
 #include <sched.h>
 #include <string.h>
 #include <time.h>
 
 #define RING_EVICT_WAIT_NS 100000000u /* how long overwriting waits for the oldest record to be published */
 #define RING_BLOCK_NAP_NS 50000000u   /* a blocked producer looks at least this often */
-#define RING_SHORT_NAP_NS 1000000u /* where consumers wake it only when there is room for more than a few */
+#define RING_SHORT_NAP_NS 5000000u /* where consumers wake it only when there is room for more than a few */
 #define RING_TOKEN_TIMES 0x7FFFFFu /* bits of a token above its place in the table */
 #define RING_SPINS 64u
 
@@ -221,21 +222,38 @@ static attempt try_reserve(esk_ring *ring, uint32_t token, uint32_t stream, uint
 
 /* ---- making room ---- */
 
-void esk_ring_wake_space(esk_ring *ring)
+/* One waiting producer for each share of the ring that is free: woken all at once for little room, most would
+ * sleep again, and those that run would take the cores from the consumer that makes room. */
+static uint32_t producers_to_wake(const esk_ring *ring)
+{
+	if (ring->consumers == 0)
+		return INT_MAX;
+	uint64_t tail = atomic_load(&ring->trailer->tail.position);
+	uint64_t used = atomic_load(&ring->header->reserve.position) - tail;
+	return used < ring->capacity ? (uint32_t)((ring->capacity - used) / ring_wake_share(ring)) : 0;
+}
+
+static void wake_space(esk_ring *ring, uint32_t count)
 {
 	/* Sequentially consistent with wait_for_room: either it sees the tail moved, or this sees it waiting.
 	 */
 	ring_futex *space = &ring->trailer->space;
-	if (atomic_load(&space->waiting) != 0 && atomic_exchange(&space->waiting, 0) != 0) {
-		atomic_fetch_add(&space->word, 1);
-		esk_os_futex_wake_all(&space->word);
-	}
+	if (count == 0 || atomic_load(&space->waiting) == 0 || atomic_exchange(&space->waiting, 0) == 0)
+		return;
+	atomic_fetch_add(&space->word, 1);
+	if (esk_os_futex_wake(&space->word, count) == count)
+		atomic_store(&space->waiting, 1); /* more may wait */
+}
+
+void esk_ring_wake_space(esk_ring *ring)
+{
+	wake_space(ring, INT_MAX);
 }
 
 void esk_ring_tail_moved(esk_ring *ring, uint64_t tail)
 {
 	ring_raise(&ring->header->read_tail, tail);
-	esk_ring_wake_space(ring);
+	wake_space(ring, producers_to_wake(ring));
 }
 
 static uint64_t deadline_after(uint64_t wait_ns)
@@ -408,7 +426,7 @@ void esk_ring_tell_news(esk_ring *ring)
 	ring_futex *news = &ring->extension->news;
 	if (atomic_load(&news->waiting) != 0 && atomic_exchange(&news->waiting, 0) != 0) {
 		atomic_fetch_add(&news->word, 1);
-		esk_os_futex_wake_all(&news->word);
+		esk_os_futex_wake(&news->word, INT_MAX);
 	}
 }
 
@@ -487,7 +505,7 @@ void esk_ring_seal(esk_ring *ring)
 	} while (!ring_pair_swap(&ring->header->reserve, at,
 		(ring_pair_value){.position = at.position, .count = at.count | RING_SEALED}));
 	atomic_fetch_add(&ring->trailer->space.word, 1);
-	esk_os_futex_wake_all(&ring->trailer->space.word);
+	esk_os_futex_wake(&ring->trailer->space.word, INT_MAX);
 	if (ring->extension != NULL)
 		esk_ring_wake(ring);
 }

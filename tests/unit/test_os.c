@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -129,7 +130,7 @@ static void *wake(void *arg)
 {
 	usleep(20000);
 	atomic_store(&word, 1);
-	esk_os_futex_wake_all(&word);
+	esk_os_futex_wake(&word, INT_MAX);
 	return NULL;
 }
 
