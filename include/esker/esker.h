@@ -15,6 +15,7 @@
 #include <esker/log.h>
 #include <esker/machine.h>
 #include <esker/plain.h>
+#include <esker/profile.h>
 #include <esker/query.h>
 #include <esker/reader.h>
 #include <esker/ref.h>

@@ -19,10 +19,10 @@ esk_status esk_client_connect(
 {
 	esk_client_options own = ESK_CLIENT_OPTIONS_INIT;
 	if (options != NULL)
-		esk_daq_take_struct(&own, sizeof own, options);
+		esk_struct_take(&own, sizeof own, options);
 	esk_client *client = calloc(1, sizeof *client);
 	if (client == NULL)
-		return esk_daq_fail_memory(err, sizeof *client, "a client");
+		return esk_fail_memory(err, sizeof *client, "a client");
 	esk_status status = esk_wire_open(&client->wire, path, &own, err);
 	if (status != ESK_OK) {
 		esk_client_close(client);
@@ -109,9 +109,8 @@ esk_status esk_client_write_ipc(
 	if (status != ESK_OK)
 		return status;
 	if (size > ESK_FRAME_MOST_MESSAGE_BYTES)
-		return esk_daq_fail(err, ESK_ERANGE,
-			"a stream of %zu bytes; the daemon takes at most %" PRIu64, size,
-			client->wire.max_message_bytes);
+		return esk_fail(err, ESK_ERANGE, "a stream of %zu bytes; the daemon takes at most %" PRIu64,
+			size, client->wire.max_message_bytes);
 	doubt_schemas(client);
 	struct iovec parts[3] = {
 		{instrument->whole, instrument->whole_bytes},
@@ -148,9 +147,8 @@ static esk_status send_metadata(
 	json_error_t fault;
 	json_t *value = json_loads(json, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &fault);
 	if (value == NULL)
-		return esk_daq_fail(err, ESK_EINVAL,
-			"the value of \"%.100s\" is not JSON: %s at character %d", key, fault.text,
-			fault.column);
+		return esk_fail(err, ESK_EINVAL, "the value of \"%.100s\" is not JSON: %s at character %d",
+			key, fault.text, fault.column);
 	json_t *header = json_pack("{s:s, s:s, s:o}", "type",
 		instrument != NULL ? "SetInstrumentMetadata" : "SetMetadata", "key", key, "value", value);
 	if (header != NULL && instrument != NULL &&
@@ -191,7 +189,7 @@ esk_status esk_client_get_stats(esk_client *client, char **ret_json, esk_error *
 	if (status != ESK_OK)
 		return status;
 	if (client->wire.stats == NULL)
-		return esk_daq_fail(
+		return esk_fail(
 			err, ESK_EINTERNAL, "%s: the daemon answered without statistics", client->wire.path);
 	*ret_json = client->wire.stats;
 	client->wire.stats = NULL;
@@ -209,10 +207,7 @@ esk_status esk_client_get_progress(esk_client *client, esk_client_progress *ret_
 		.acknowledged_messages = wire->answered - 1,
 		.acknowledged_bytes = wire->answered_bytes,
 		.refused_messages = wire->refused};
-	size_t size =
-		ret_progress->struct_size < sizeof progress ? ret_progress->struct_size : sizeof progress;
-	progress.struct_size = ret_progress->struct_size;
-	memcpy(ret_progress, &progress, size);
+	esk_struct_give(ret_progress, &progress, sizeof progress);
 	return status;
 }
 

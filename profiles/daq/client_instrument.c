@@ -11,16 +11,16 @@ esk_status esk_client_header(
 	json_t *header, uint8_t *buf, size_t buf_bytes, size_t *ret_bytes, esk_error *err)
 {
 	if (header == NULL)
-		return esk_daq_fail(err, ESK_EINVAL, "a name or key that is not UTF-8");
+		return esk_fail(err, ESK_EINVAL, "a name or key that is not UTF-8");
 	size_t room = buf_bytes - ESK_FRAME_HEAD_BYTES;
 	char *text = (char *)buf + ESK_FRAME_HEAD_BYTES;
 	size_t size = json_dumpb(header, text, room, JSON_COMPACT);
 	json_decref(header);
 	size_t filled = (size_t)esk_frame_round(size);
 	if (size == 0)
-		return esk_daq_fail_memory(err, room, "a header");
+		return esk_fail_memory(err, room, "a header");
 	if (filled > room || filled > ESK_FRAME_MOST_HEADER_BYTES)
-		return esk_daq_fail(err, ESK_ERANGE, "a header of %zu bytes; at most %u fit a message", size,
+		return esk_fail(err, ESK_ERANGE, "a header of %zu bytes; at most %u fit a message", size,
 			ESK_FRAME_MOST_HEADER_BYTES);
 	memset(text + size, ' ', filled - size);
 	*ret_bytes = ESK_FRAME_HEAD_BYTES + filled;
@@ -48,12 +48,12 @@ esk_status esk_client_instrument_find(esk_client_instrument **list, const char *
 	if (*at == NULL) {
 		size_t size = strlen(name);
 		if (size == 0 || size > ESK_REQUEST_NAME_BYTES)
-			return esk_daq_fail(err, ESK_EINVAL,
+			return esk_fail(err, ESK_EINVAL,
 				"an instrument's name of %zu bytes; it must have 1 to %u", size,
 				ESK_REQUEST_NAME_BYTES);
 		esk_client_instrument *made = calloc(1, sizeof *made);
 		if (made == NULL)
-			return esk_daq_fail_memory(err, sizeof *made, "an instrument");
+			return esk_fail_memory(err, sizeof *made, "an instrument");
 		memcpy(made->name, name, size + 1);
 		esk_status status = make_headers(made, err);
 		if (status != ESK_OK) {

@@ -39,7 +39,7 @@ static void break_wire(esk_wire *wire, esk_status code, const char *why)
 	if (wire->broken)
 		return;
 	wire->broken = true;
-	(void)esk_daq_fail(&wire->why_broken, code,
+	(void)esk_fail(&wire->why_broken, code,
 		"%.200s: %.160s; %" PRIu64 " of %" PRIu64
 		" messages were acknowledged, those behind may or may not be recorded: connect again",
 		wire->path, why, wire->answered > 0 ? wire->answered - 1 : 0,
@@ -48,7 +48,7 @@ static void break_wire(esk_wire *wire, esk_status code, const char *why)
 
 static esk_status report_broken(const esk_wire *wire, esk_error *err)
 {
-	return esk_daq_fail(err, wire->why_broken.code, "%s", wire->why_broken.message);
+	return esk_fail(err, wire->why_broken.code, "%s", wire->why_broken.message);
 }
 
 static esk_status report_refusal(esk_wire *wire, esk_error *err)
@@ -57,7 +57,7 @@ static esk_status report_refusal(esk_wire *wire, esk_error *err)
 	uint64_t number = wire->refusals[0].number;
 	wire->refusal_count--;
 	memmove(wire->refusals, wire->refusals + 1, wire->refusal_count * sizeof *wire->refusals);
-	return esk_daq_fail(err, why.code, "message %" PRIu64 " was refused: %.440s", number, why.message);
+	return esk_fail(err, why.code, "message %" PRIu64 " was refused: %.440s", number, why.message);
 }
 
 static esk_status status_of_name(const char *name)
@@ -88,7 +88,7 @@ static void note_refusal(esk_wire *wire, uint64_t number, esk_status code, const
 	if (wire->refusal_count == ESK_CLIENT_REFUSALS_MOST)
 		return; /* the first ones tell what is wrong */
 	wire->refusals[wire->refusal_count].number = number;
-	(void)esk_daq_fail(&wire->refusals[wire->refusal_count].why, code, "%s", message);
+	(void)esk_fail(&wire->refusals[wire->refusal_count].why, code, "%s", message);
 	wire->refusal_count++;
 }
 
@@ -226,7 +226,7 @@ esk_status esk_wire_wait(esk_wire *wire, uint64_t number, esk_error *err)
 	receive(wire);
 	while (!wire->broken && wire->answered <= number)
 		if (!wait_for(wire, POLLIN, until))
-			return esk_daq_fail(err, ESK_ETIMEDOUT,
+			return esk_fail(err, ESK_ETIMEDOUT,
 				"%s: the daemon did not answer in %" PRIu64 " s; %" PRIu64 " of %" PRIu64
 				" messages are acknowledged",
 				wire->path, wire->timeout_ns / SECOND_NS,
@@ -252,7 +252,7 @@ static esk_status wait_for_window(esk_wire *wire, uint64_t until, esk_error *err
 		receive(wire);
 	while (!wire->broken && wire->refusal_count == 0 && window_full(wire))
 		if (!wait_for(wire, POLLIN, until))
-			return esk_daq_fail(err, ESK_ETIMEDOUT,
+			return esk_fail(err, ESK_ETIMEDOUT,
 				"%s: the daemon acknowledged nothing in %" PRIu64
 				" s: it has no room at present ('esker status' tells why)",
 				wire->path, wire->timeout_ns / SECOND_NS);
@@ -287,7 +287,7 @@ static esk_status send_parts(esk_wire *wire, struct iovec *parts, int count, uin
 			if (wait_for(wire, POLLIN | POLLOUT, until))
 				continue;
 			if (!begun)
-				return esk_daq_fail(err, ESK_ETIMEDOUT,
+				return esk_fail(err, ESK_ETIMEDOUT,
 					"%s: the daemon took nothing in %" PRIu64 " s", wire->path,
 					wire->timeout_ns / SECOND_NS);
 			break_wire(wire, ESK_ECLOSED, "the daemon stopped receiving within a message");
@@ -310,7 +310,7 @@ esk_status esk_wire_send(esk_wire *wire, struct iovec *parts, int count, esk_err
 		body += parts[i].iov_len;
 	esk_frame frame = {(uint32_t)(parts[0].iov_len - ESK_FRAME_HEAD_BYTES), (uint32_t)body};
 	if (frame.header_bytes + body > wire->max_message_bytes)
-		return esk_daq_fail(err, ESK_ERANGE,
+		return esk_fail(err, ESK_ERANGE,
 			"a message of %" PRIu64 " bytes; the daemon takes at most %" PRIu64
 			": send smaller batches",
 			frame.header_bytes + body, wire->max_message_bytes);
@@ -353,9 +353,9 @@ static esk_status connect_to(esk_wire *wire, const char *path, esk_error *err)
 		return status;
 	status = esk_socket_connect(wire->path, &wire->fd, &why);
 	if (status == ESK_ENOTFOUND)
-		return esk_daq_fail(err, status, "%.300s: start one with 'esker daemon STORE'", why.message);
+		return esk_fail(err, status, "%.300s: start one with 'esker daemon STORE'", why.message);
 	if (status != ESK_OK)
-		return esk_daq_fail(err, status, "%s", why.message);
+		return esk_fail(err, status, "%s", why.message);
 	int size = SEND_BUFFER_BYTES;
 	(void)setsockopt(
 		wire->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size); /* as much as the kernel allows */
@@ -369,12 +369,11 @@ esk_status esk_wire_open(esk_wire *wire, const char *path, const esk_client_opti
 	wire->window_bytes = options->window_bytes != 0 ? options->window_bytes : 16ull << 20;
 	wire->window_messages = options->window_messages != 0 ? options->window_messages : 4096;
 	if (wire->window_messages > 1u << 20)
-		return esk_daq_fail(err, ESK_EINVAL,
-			"a window of %" PRIu64 " messages; at most %u are possible", wire->window_messages,
-			1u << 20);
+		return esk_fail(err, ESK_EINVAL, "a window of %" PRIu64 " messages; at most %u are possible",
+			wire->window_messages, 1u << 20);
 	wire->ends = calloc(wire->window_messages, sizeof *wire->ends);
 	if (wire->ends == NULL)
-		return esk_daq_fail_memory(err, wire->window_messages * sizeof *wire->ends, "a window");
+		return esk_fail_memory(err, wire->window_messages * sizeof *wire->ends, "a window");
 	esk_status status = connect_to(wire, path, err);
 	if (status == ESK_OK)
 		status = say_hello(wire, err);

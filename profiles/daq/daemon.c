@@ -60,15 +60,14 @@ static esk_status take_limits(
 		.idle_timeout_ns = options->idle_timeout_ns,
 	};
 	if (limits.max_clients > 4096)
-		return esk_daq_fail(
-			err, ESK_EINVAL, "%u clients: 1 to 4096 can be served", limits.max_clients);
+		return esk_fail(err, ESK_EINVAL, "%u clients: 1 to 4096 can be served", limits.max_clients);
 	if (limits.max_message_bytes < ESK_FRAME_LEAST_MESSAGE_BYTES ||
 		limits.max_message_bytes > ESK_FRAME_MOST_MESSAGE_BYTES)
-		return esk_daq_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"messages of at most %llu bytes: 64 KiB to 1 GiB is possible",
 			(unsigned long long)limits.max_message_bytes);
 	if (limits.max_memory_bytes < limits.max_message_bytes)
-		return esk_daq_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"%llu bytes of memory for clients do not hold one message of %llu",
 			(unsigned long long)limits.max_memory_bytes,
 			(unsigned long long)limits.max_message_bytes);
@@ -80,7 +79,7 @@ static esk_status take_metrics(esk_daemon *daemon, const esk_daemon_options *opt
 {
 	char *path = options->metrics_path != NULL ? strdup(options->metrics_path) : NULL;
 	if (path == NULL && options->metrics_path != NULL)
-		return esk_daq_fail_memory(err, strlen(options->metrics_path), "a path");
+		return esk_fail_memory(err, strlen(options->metrics_path), "a path");
 	pthread_mutex_lock(&daemon->lock);
 	free(daemon->metrics_path);
 	daemon->metrics_path = path;
@@ -91,9 +90,9 @@ static esk_status take_metrics(esk_daemon *daemon, const esk_daemon_options *opt
 
 esk_status esk_daemon_reload(esk_daemon *daemon, const esk_daemon_options *options, esk_error *err)
 {
-	esk_daemon_options own;
+	esk_daemon_options own = ESK_DAEMON_OPTIONS_INIT;
 	esk_server_limits limits;
-	esk_daq_take_struct(&own, sizeof own, options);
+	esk_struct_take(&own, sizeof own, options);
 	esk_status status = take_limits(&own, &limits, err);
 	if (status == ESK_OK)
 		status = take_metrics(daemon, &own, err);
@@ -135,7 +134,7 @@ esk_status esk_daemon_get_stats(esk_daemon *daemon, char **ret_text, esk_error *
 	char *text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
 	json_decref(object);
 	if (text == NULL)
-		return esk_daq_fail_memory(err, 4096, "statistics");
+		return esk_fail_memory(err, 4096, "statistics");
 	*ret_text = text;
 	return ESK_OK;
 }
@@ -270,7 +269,7 @@ static esk_status open_all(
 	if (status == ESK_OK)
 		status = take_metrics(daemon, options, err);
 	if (status == ESK_OK && access(path, F_OK) != 0)
-		status = esk_daq_fail_errno(err, errno, "%s", path);
+		status = esk_fail_errno(err, errno, "%s", path);
 	if (status == ESK_OK)
 		status = esk_daemon_place_take(path, options->socket_path, &daemon->place, err);
 	if (status == ESK_OK)
@@ -296,10 +295,10 @@ esk_status esk_daemon_open(
 {
 	esk_daemon_options own = ESK_DAEMON_OPTIONS_INIT;
 	if (options != NULL)
-		esk_daq_take_struct(&own, sizeof own, options);
+		esk_struct_take(&own, sizeof own, options);
 	esk_daemon *daemon = calloc(1, sizeof *daemon);
 	if (daemon == NULL)
-		return esk_daq_fail_memory(err, sizeof *daemon, "a daemon");
+		return esk_fail_memory(err, sizeof *daemon, "a daemon");
 	init_locks(daemon);
 	clock_gettime(CLOCK_REALTIME, &daemon->started);
 	clock_gettime(CLOCK_MONOTONIC, &daemon->started_at);
@@ -320,14 +319,14 @@ esk_status esk_daemon_run(esk_daemon *daemon, esk_error *err)
 {
 	int code = pthread_create(&daemon->keeper, NULL, keep, daemon);
 	if (code != 0)
-		return esk_daq_fail_errno(err, code, "a thread that looks after rings");
+		return esk_fail_errno(err, code, "a thread that looks after rings");
 	daemon->keeping = true;
 	esk_status status = esk_server_run(daemon->server, daemon->alive, daemon->alive_arg, err);
 	stop_keeper(daemon);
 	esk_error why = {0};
 	esk_status committed = esk_session_flush(daemon->session, &why);
 	if (status == ESK_OK && committed != ESK_OK)
-		status = esk_daq_fail(err, committed, "%s", why.message);
+		status = esk_fail(err, committed, "%s", why.message);
 	return status;
 }
 
@@ -351,7 +350,7 @@ static esk_status first_of(esk_status first, esk_status status, const esk_error 
 {
 	if (first != ESK_OK || status == ESK_OK)
 		return first;
-	return esk_daq_fail(err, status, "%s", why->message);
+	return esk_fail(err, status, "%s", why->message);
 }
 
 esk_status esk_daemon_close(esk_daemon *daemon, esk_error *err)

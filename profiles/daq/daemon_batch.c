@@ -42,9 +42,9 @@ static esk_status add(esk_sources *sources, const char *name, esk_source **ret_s
 	if (sources->list == NULL)
 		sources->list = calloc(ESK_SOURCES_MOST, sizeof *sources->list);
 	if (sources->list == NULL)
-		return esk_daq_fail_memory(err, ESK_SOURCES_MOST * sizeof *sources->list, "instruments");
+		return esk_fail_memory(err, ESK_SOURCES_MOST * sizeof *sources->list, "instruments");
 	if (sources->count == ESK_SOURCES_MOST)
-		return esk_daq_fail(err, ESK_ERANGE,
+		return esk_fail(err, ESK_ERANGE,
 			"a connection has at most %u instruments: connect once more for the others",
 			ESK_SOURCES_MOST);
 	esk_source *source = &sources->list[sources->count];
@@ -75,10 +75,10 @@ static esk_status begin_stream(esk_sources *sources, esk_source *source, const u
 	if (status != ESK_OK)
 		return status;
 	if (bytes == 0 || bytes > body_bytes)
-		return esk_daq_fail(err, ESK_ECORRUPT, "the body ends within its schema message");
+		return esk_fail(err, ESK_ECORRUPT, "the body ends within its schema message");
 	if (bytes > ESK_SOURCE_SCHEMA_BYTES)
-		return esk_daq_fail(err, ESK_ERANGE, "a schema of %" PRIu64 " bytes; at most %u are taken",
-			bytes, ESK_SOURCE_SCHEMA_BYTES);
+		return esk_fail(err, ESK_ERANGE, "a schema of %" PRIu64 " bytes; at most %u are taken", bytes,
+			ESK_SOURCE_SCHEMA_BYTES);
 	*ret_used = (size_t)bytes;
 	if (source->decoder != NULL && source->dictionary_bytes == 0 && source->schema_bytes == bytes &&
 		memcmp(source->schema, body, bytes) == 0)
@@ -91,14 +91,14 @@ static esk_status begin_stream(esk_sources *sources, esk_source *source, const u
 	size_t used;
 	uint8_t *copy = malloc(bytes);
 	if (copy == NULL)
-		return esk_daq_fail_memory(err, bytes, "a schema");
+		return esk_fail_memory(err, bytes, "a schema");
 	status = esk_arrow_decoder_create(&decoder, err);
 	if (status == ESK_OK)
 		status = esk_arrow_decoder_limit(decoder, limit, err);
 	if (status == ESK_OK)
 		status = esk_arrow_decoder_feed(decoder, body, (size_t)bytes, &used, &none, err);
 	if (status == ESK_OK && esk_arrow_decoder_schema(decoder) == NULL)
-		status = esk_daq_fail(err, ESK_ECORRUPT, "the body does not begin with a schema message");
+		status = esk_fail(err, ESK_ECORRUPT, "the body does not begin with a schema message");
 	if (status != ESK_OK) {
 		esk_arrow_decoder_destroy(decoder);
 		free(copy);
@@ -132,12 +132,11 @@ static esk_status make_room(esk_batches *batches, esk_error *err)
 	if (batches->count < batches->capacity)
 		return ESK_OK;
 	if (batches->count == ESK_BATCHES_MOST)
-		return esk_daq_fail(
-			err, ESK_ERANGE, "a body has at most %u record batches", ESK_BATCHES_MOST);
+		return esk_fail(err, ESK_ERANGE, "a body has at most %u record batches", ESK_BATCHES_MOST);
 	size_t capacity = batches->capacity > 0 ? 2 * batches->capacity : 4;
 	struct ArrowArray *grown = realloc(batches->arrays, capacity * sizeof *grown);
 	if (grown == NULL)
-		return esk_daq_fail_memory(err, capacity * sizeof *grown, "record batches");
+		return esk_fail_memory(err, capacity * sizeof *grown, "record batches");
 	batches->arrays = grown;
 	batches->capacity = capacity;
 	return ESK_OK;
@@ -150,7 +149,7 @@ static esk_status keep_dictionary(
 	sources->kept_bytes += bytes;
 	if (sources->kept_bytes <= limit)
 		return ESK_OK;
-	return esk_daq_fail(err, ESK_ERANGE,
+	return esk_fail(err, ESK_ERANGE,
 		"the schemas and dictionaries of this connection have grown to %" PRIu64
 		" bytes, at most %" PRIu64 " are kept: send a whole stream, which begins anew",
 		sources->kept_bytes, limit);
@@ -174,7 +173,7 @@ static esk_status feed(esk_batches *batches, esk_sources *sources, const uint8_t
 	batches->count++;
 	uint64_t cells = 0;
 	if (!count_cells(array, CELLS_PER_BYTE * limit, &cells))
-		return esk_daq_fail(err, ESK_ERANGE, "a record batch of more than %" PRIu64 " cells",
+		return esk_fail(err, ESK_ERANGE, "a record batch of more than %" PRIu64 " cells",
 			CELLS_PER_BYTE * limit);
 	return ESK_OK;
 }
@@ -190,11 +189,11 @@ static esk_status feed_all(esk_batches *batches, esk_sources *sources, const uin
 			return status;
 		at += used;
 		if (used <= ESK_FRAME_UNIT && size - at >= ESK_FRAME_UNIT)
-			return esk_daq_fail(
+			return esk_fail(
 				err, ESK_ECORRUPT, "%zu bytes behind the end mark of the stream", size - at);
 	}
 	if (batches->count == 0)
-		return esk_daq_fail(err, ESK_EINVAL, "the body has no record batch");
+		return esk_fail(err, ESK_EINVAL, "the body has no record batch");
 	return ESK_OK;
 }
 
@@ -203,7 +202,7 @@ static esk_status choose_source(
 {
 	esk_source *source = find(sources, request->instrument);
 	if (request->continues && (source == NULL || source->decoder == NULL))
-		return esk_daq_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"a batch for \"%s\" that goes on with a stream, but this connection has begun none "
 			"for it",
 			request->instrument);
@@ -219,7 +218,7 @@ esk_status esk_batches_decode(esk_batches *batches, esk_sources *sources, const 
 	size_t begun = 0;
 	esk_source *source;
 	if (body_bytes >= strlen(FILE_MAGIC) && memcmp(body, FILE_MAGIC, strlen(FILE_MAGIC)) == 0)
-		return esk_daq_fail(
+		return esk_fail(
 			err, ESK_EINVAL, "the body is an Arrow IPC file; send its batches as an IPC stream");
 	esk_status status = choose_source(sources, request, &source, err);
 	if (status != ESK_OK)

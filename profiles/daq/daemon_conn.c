@@ -56,7 +56,7 @@ static esk_status check_budget(const esk_conn *conn, uint64_t more, esk_error *e
 	const esk_conn_totals *totals = conn->totals;
 	if (more <= totals->max_memory_bytes && totals->memory_bytes <= totals->max_memory_bytes - more)
 		return ESK_OK;
-	return esk_daq_fail(err, ESK_ENOMEM,
+	return esk_fail(err, ESK_ENOMEM,
 		"the daemon keeps %" PRIu64 " bytes for its clients, and may keep %" PRIu64
 		": try again, or start it with a larger --max-memory",
 		totals->memory_bytes, totals->max_memory_bytes);
@@ -67,7 +67,7 @@ esk_status esk_conn_create(
 {
 	esk_conn *conn = calloc(1, sizeof *conn);
 	if (conn == NULL)
-		return esk_daq_fail_memory(err, sizeof *conn, "a connection");
+		return esk_fail_memory(err, sizeof *conn, "a connection");
 	conn->handler = handler;
 	conn->totals = totals;
 	*ret_conn = conn;
@@ -190,7 +190,7 @@ esk_status esk_conn_room(esk_conn *conn, void **ret_at, size_t *ret_bytes, esk_e
 			status = esk_bytes_reserve(in, capacity - have, &why);
 		if (status != ESK_OK) {
 			esk_conn_end(conn, status, why.message);
-			return esk_daq_fail(err, status, "%s", why.message);
+			return esk_fail(err, status, "%s", why.message);
 		}
 		charge(conn);
 	}
@@ -355,10 +355,10 @@ static void begin(esk_conn *conn)
 	esk_status status = parse(conn, &why);
 	bool hello = conn->request.kind == ESK_REQUEST_HELLO;
 	if (status == ESK_OK && hello == conn->said_hello)
-		status = esk_daq_fail(
+		status = esk_fail(
 			&why, ESK_EINVAL, hello ? "a second Hello" : "the first message must be Hello");
 	if (status == ESK_OK && conn->request.kind != ESK_REQUEST_WRITE && conn->frame.body_bytes > 0)
-		status = esk_daq_fail(&why, ESK_EINVAL, "a body of %" PRIu32 " bytes where none belongs",
+		status = esk_fail(&why, ESK_EINVAL, "a body of %" PRIu32 " bytes where none belongs",
 			conn->frame.body_bytes);
 	if (status != ESK_OK) {
 		finish(conn, status, &why);

@@ -7,7 +7,7 @@
  *
  * Invariants:
  *  1. Messages are done one after the other, in their order. While a task runs (another thread has it), or
- * the store has no room, none of the later ones is begun, and `in` stays where it is in memory.
+ *     the store has no room, none of the later ones is begun, and `in` stays where it is in memory.
  *  2. A connection makes the daemon keep at most: `in` (one message, or ESK_CONN_READ_BYTES), `out`
  *     (ESK_CONN_MOST_OUT_BYTES and one message), its decoders (max_message_bytes). All of it is counted in
  *     the budget that connections share.

@@ -26,28 +26,28 @@ esk_status esk_frame_read(const void *data, uint64_t max_message_bytes, esk_fram
 	uint32_t magic = load_u32(head), version = load_u32(head + 4);
 	esk_frame frame = {load_u32(head + 8), load_u32(head + 12)};
 	if (magic != ESK_FRAME_MAGIC)
-		return esk_daq_fail(err, ESK_ECORRUPT,
+		return esk_fail(err, ESK_ECORRUPT,
 			"a message begins with 0x%08" PRIX32
 			", expected 0x%08X: the peer does not speak this "
 			"protocol, or lost its place in it",
 			magic, ESK_FRAME_MAGIC);
 	if ((version & 0xFFFF) != ESK_FRAME_VERSION || version >> 16 != 0)
-		return esk_daq_fail(err, ESK_EVERSION,
+		return esk_fail(err, ESK_EVERSION,
 			"a message of protocol version %" PRIu32 ", flags 0x%" PRIX32
 			"; this side speaks version %u without flags",
 			version & 0xFFFF, version >> 16, ESK_FRAME_VERSION);
 	if (frame.header_bytes == 0 || frame.header_bytes % ESK_FRAME_UNIT != 0 ||
 		frame.body_bytes % ESK_FRAME_UNIT != 0)
-		return esk_daq_fail(err, ESK_ECORRUPT,
+		return esk_fail(err, ESK_ECORRUPT,
 			"a message with a header of %" PRIu32 " and a body of %" PRIu32
 			" bytes: both must be multiples of %u, and there must be a header",
 			frame.header_bytes, frame.body_bytes, ESK_FRAME_UNIT);
 	if (frame.header_bytes > ESK_FRAME_MOST_HEADER_BYTES)
-		return esk_daq_fail(err, ESK_ERANGE,
+		return esk_fail(err, ESK_ERANGE,
 			"a message with a header of %" PRIu32 " bytes; at most %u are taken",
 			frame.header_bytes, ESK_FRAME_MOST_HEADER_BYTES);
 	if ((uint64_t)frame.header_bytes + frame.body_bytes > max_message_bytes)
-		return esk_daq_fail(err, ESK_ERANGE,
+		return esk_fail(err, ESK_ERANGE,
 			"a message of %" PRIu64 " bytes; at most %" PRIu64
 			" are taken: send smaller batches, or start the daemon with a larger --max-message",
 			(uint64_t)frame.header_bytes + frame.body_bytes, max_message_bytes);
@@ -69,7 +69,7 @@ esk_status esk_bytes_reserve(esk_bytes *bytes, size_t size, esk_error *err)
 	if (bytes->capacity - bytes->end >= size)
 		return ESK_OK;
 	if (__builtin_add_overflow(used, size, &need) || need > SIZE_MAX / 2)
-		return esk_daq_fail_memory(err, size, "a message");
+		return esk_fail_memory(err, size, "a message");
 	if (bytes->begin > 0) {
 		memmove(bytes->data, bytes->data + bytes->begin, used);
 		bytes->begin = 0;
@@ -82,7 +82,7 @@ esk_status esk_bytes_reserve(esk_bytes *bytes, size_t size, esk_error *err)
 		capacity *= 2;
 	uint8_t *grown = realloc(bytes->data, capacity);
 	if (grown == NULL)
-		return esk_daq_fail_memory(err, capacity, "a message");
+		return esk_fail_memory(err, capacity, "a message");
 	bytes->data = grown;
 	bytes->capacity = capacity;
 	return ESK_OK;
@@ -115,10 +115,10 @@ esk_status esk_bytes_add_message(
 {
 	size_t header_bytes = strlen(header);
 	if (header_bytes > ESK_FRAME_MOST_HEADER_BYTES)
-		return esk_daq_fail(err, ESK_ERANGE, "a header of %zu bytes; at most %u fit a message",
+		return esk_fail(err, ESK_ERANGE, "a header of %zu bytes; at most %u fit a message",
 			header_bytes, ESK_FRAME_MOST_HEADER_BYTES);
 	if (body_bytes > ESK_FRAME_MOST_MESSAGE_BYTES)
-		return esk_daq_fail(err, ESK_ERANGE, "a body of %zu bytes; at most %llu fit a message",
+		return esk_fail(err, ESK_ERANGE, "a body of %zu bytes; at most %llu fit a message",
 			body_bytes, ESK_FRAME_MOST_MESSAGE_BYTES);
 	esk_frame frame = {(uint32_t)esk_frame_round(header_bytes), (uint32_t)esk_frame_round(body_bytes)};
 	esk_status status = esk_bytes_reserve(bytes, (size_t)esk_frame_bytes(&frame), err);

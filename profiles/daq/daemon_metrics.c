@@ -140,13 +140,12 @@ esk_status esk_daemon_stats_prometheus(const char *json, char **ret_text, esk_er
 	json_t *stats = json_loads(json, 0, &fault);
 	if (!json_is_object(stats)) {
 		json_decref(stats);
-		return esk_daq_fail(
-			err, ESK_EINVAL, "statistics that are no JSON object: %.100s", fault.text);
+		return esk_fail(err, ESK_EINVAL, "statistics that are no JSON object: %.100s", fault.text);
 	}
 	FILE *out = open_memstream(&text, &size);
 	if (out == NULL) {
 		json_decref(stats);
-		return esk_daq_fail_memory(err, 4096, "metrics");
+		return esk_fail_memory(err, 4096, "metrics");
 	}
 	put_object(out, "daemon", daemon_metrics, sizeof daemon_metrics / sizeof *daemon_metrics,
 		json_object_get(stats, "daemon"));
@@ -160,7 +159,7 @@ esk_status esk_daemon_stats_prometheus(const char *json, char **ret_text, esk_er
 	bool failed = ferror(out) != 0;
 	if (fclose(out) != 0 || failed) {
 		free(text);
-		return esk_daq_fail_memory(err, size, "metrics");
+		return esk_fail_memory(err, size, "metrics");
 	}
 	*ret_text = text;
 	return ESK_OK;
@@ -171,12 +170,12 @@ esk_status esk_metrics_write(const char *path, const char *text, esk_error *err)
 	size_t size = strlen(path) + sizeof ".XXXXXX";
 	char *aside = malloc(size);
 	if (aside == NULL)
-		return esk_daq_fail_memory(err, size, "a path");
+		return esk_fail_memory(err, size, "a path");
 	snprintf(aside, size, "%s.XXXXXX", path);
 	esk_status status = ESK_OK;
 	int fd = mkstemp(aside);
 	if (fd < 0) {
-		status = esk_daq_fail_errno(err, errno, "%s: a file beside it", path);
+		status = esk_fail_errno(err, errno, "%s: a file beside it", path);
 		free(aside);
 		return status;
 	}
@@ -190,7 +189,7 @@ esk_status esk_metrics_write(const char *path, const char *text, esk_error *err)
 		why = errno;
 	}
 	if (!whole) {
-		status = esk_daq_fail_errno(err, why, "%s: writing metrics", path);
+		status = esk_fail_errno(err, why, "%s: writing metrics", path);
 		(void)unlink(aside);
 	}
 	close(fd);

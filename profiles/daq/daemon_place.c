@@ -39,12 +39,12 @@ static esk_status open_folder(const char *path, int *ret_fd, const char **ret_na
 		       : slash == path ? strdup("/")
 				       : strndup(path, (size_t)(slash - path));
 	if (folder == NULL)
-		return esk_daq_fail_memory(err, strlen(path), "a path");
+		return esk_fail_memory(err, strlen(path), "a path");
 	*ret_name = slash == NULL ? path : slash + 1;
 	esk_status status = ESK_OK;
 	int fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		status = esk_daq_fail_errno(err, errno, "%s", folder);
+		status = esk_fail_errno(err, errno, "%s", folder);
 	else
 		*ret_fd = fd;
 	free(folder);
@@ -54,9 +54,9 @@ static esk_status open_folder(const char *path, int *ret_fd, const char **ret_na
 static esk_status fail_to_connect(const char *path, int errnum, esk_error *err)
 {
 	if (errnum == ENOENT || errnum == ECONNREFUSED || errnum == ENOTSOCK)
-		return esk_daq_fail(err, ESK_ENOTFOUND, "%s: no daemon %s", path,
+		return esk_fail(err, ESK_ENOTFOUND, "%s: no daemon %s", path,
 			errnum == ENOENT ? "is there" : "listens there any more");
-	return esk_daq_fail_errno(err, errnum, "%s: connecting", path);
+	return esk_fail_errno(err, errnum, "%s: connecting", path);
 }
 
 esk_status esk_socket_connect(const char *socket_path, int *ret_fd, esk_error *err)
@@ -68,12 +68,12 @@ esk_status esk_socket_connect(const char *socket_path, int *ret_fd, esk_error *e
 	if (status != ESK_OK)
 		return status;
 	if (!make_address(folder_fd, name, &address)) {
-		status = esk_daq_fail(err, ESK_EINVAL, "%s: the socket's name is too long", socket_path);
+		status = esk_fail(err, ESK_EINVAL, "%s: the socket's name is too long", socket_path);
 		goto address;
 	}
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0) {
-		status = esk_daq_fail_errno(err, errno, "%s: a socket", socket_path);
+		status = esk_fail_errno(err, errno, "%s: a socket", socket_path);
 		goto address;
 	}
 	if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
@@ -102,7 +102,7 @@ esk_status esk_socket_path(const char *path, char **ret_path, esk_error *err)
 	bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 	char *socket_path = folder ? join(path, ESK_SOCKET_IN_STORE) : strdup(path);
 	if (socket_path == NULL)
-		return esk_daq_fail_memory(err, strlen(path), "a path");
+		return esk_fail_memory(err, strlen(path), "a path");
 	*ret_path = socket_path;
 	return ESK_OK;
 }
@@ -114,7 +114,7 @@ static esk_status fail_locked(int fd, const char *path, esk_error *err)
 	char text[32] = "";
 	ssize_t size = pread(fd, text, sizeof text - 1, 0);
 	long pid = size > 0 ? strtol(text, NULL, 10) : 0;
-	return esk_daq_fail(err, ESK_EBUSY,
+	return esk_fail(err, ESK_EBUSY,
 		"%s: another daemon%s%.0ld serves this store; 'esker status' asks it how it is", path,
 		pid > 0 ? ", process " : "", pid);
 }
@@ -123,18 +123,18 @@ static esk_status take_lock(const char *store_path, int *ret_fd, esk_error *err)
 {
 	char *path = join(store_path, "spool/daemon.lock");
 	if (path == NULL)
-		return esk_daq_fail_memory(err, strlen(store_path), "a path");
+		return esk_fail_memory(err, strlen(store_path), "a path");
 	esk_status status = ESK_OK;
 	char text[32];
 	int size = snprintf(text, sizeof text, "%ld\n", (long)getpid());
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		status = esk_daq_fail_errno(err, errno, "%s", path);
+		status = esk_fail_errno(err, errno, "%s", path);
 	else if (flock(fd, LOCK_EX | LOCK_NB) != 0)
 		status = errno == EWOULDBLOCK ? fail_locked(fd, path, err)
-					      : esk_daq_fail_errno(err, errno, "%s: locking", path);
+					      : esk_fail_errno(err, errno, "%s: locking", path);
 	else if (ftruncate(fd, 0) != 0 || pwrite(fd, text, (size_t)size, 0) != size)
-		status = esk_daq_fail_errno(err, errno, "%s: writing", path);
+		status = esk_fail_errno(err, errno, "%s: writing", path);
 	free(path);
 	if (status == ESK_OK)
 		*ret_fd = fd;
@@ -150,13 +150,13 @@ static esk_status check_folder(const esk_daemon_place *place, esk_error *err)
 {
 	struct stat st;
 	if (fstat(place->folder_fd, &st) != 0)
-		return esk_daq_fail_errno(err, errno, "%s: its directory", place->socket_path);
+		return esk_fail_errno(err, errno, "%s: its directory", place->socket_path);
 	if (st.st_uid != geteuid() && st.st_uid != 0)
-		return esk_daq_fail(err, ESK_EACCES,
+		return esk_fail(err, ESK_EACCES,
 			"%s: its directory belongs to user %u, the daemon runs as %u", place->socket_path,
 			(unsigned)st.st_uid, (unsigned)geteuid());
 	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (st.st_mode & S_ISVTX) == 0)
-		return esk_daq_fail(err, ESK_EACCES,
+		return esk_fail(err, ESK_EACCES,
 			"%s: its directory may be written to by others (mode %04o): 'chmod go-w' it",
 			place->socket_path, (unsigned)(st.st_mode & 07777));
 	return ESK_OK;
@@ -167,21 +167,20 @@ static esk_status remove_stale(const esk_daemon_place *place, esk_error *err)
 	struct stat st;
 	int fd;
 	if (fstatat(place->folder_fd, place->name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return errno == ENOENT ? ESK_OK : esk_daq_fail_errno(err, errno, "%s", place->socket_path);
+		return errno == ENOENT ? ESK_OK : esk_fail_errno(err, errno, "%s", place->socket_path);
 	if (!S_ISSOCK(st.st_mode))
-		return esk_daq_fail(
+		return esk_fail(
 			err, ESK_EEXIST, "%s: a file that is no socket is in its place", place->socket_path);
 	esk_error why = {0};
 	esk_status status = esk_socket_connect(place->socket_path, &fd, &why);
 	if (status == ESK_OK) {
 		close(fd);
-		return esk_daq_fail(err, ESK_EBUSY, "%s: a daemon listens there already", place->socket_path);
+		return esk_fail(err, ESK_EBUSY, "%s: a daemon listens there already", place->socket_path);
 	}
 	if (status != ESK_ENOTFOUND)
-		return esk_daq_fail(err, status, "%s", why.message);
+		return esk_fail(err, status, "%s", why.message);
 	if (unlinkat(place->folder_fd, place->name, 0) != 0 && errno != ENOENT)
-		return esk_daq_fail_errno(
-			err, errno, "%s: removing what a dead daemon left", place->socket_path);
+		return esk_fail_errno(err, errno, "%s: removing what a dead daemon left", place->socket_path);
 	return ESK_OK;
 }
 
@@ -189,7 +188,7 @@ static esk_status bind_socket(esk_daemon_place *place, esk_error *err)
 {
 	struct sockaddr_un address;
 	if (place->name[0] == '\0' || !make_address(place->folder_fd, place->name, &address))
-		return esk_daq_fail(
+		return esk_fail(
 			err, ESK_EINVAL, "%s: no name for a socket, or too long a one", place->socket_path);
 	place->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	/* The socket in the file system gets the mode that the descriptor has: nobody else can connect in
@@ -197,7 +196,7 @@ static esk_status bind_socket(esk_daemon_place *place, esk_error *err)
 	if (place->listen_fd < 0 || fchmod(place->listen_fd, 0600) != 0 ||
 		bind(place->listen_fd, (struct sockaddr *)&address, sizeof address) != 0 ||
 		listen(place->listen_fd, BACKLOG) != 0)
-		return esk_daq_fail_errno(err, errno, "%s: a socket", place->socket_path);
+		return esk_fail_errno(err, errno, "%s: a socket", place->socket_path);
 	return ESK_OK;
 }
 
@@ -210,7 +209,7 @@ esk_status esk_daemon_place_take(
 		return status;
 	place.socket_path = socket_path != NULL ? strdup(socket_path) : join(store_path, ESK_SOCKET_IN_STORE);
 	if (place.socket_path == NULL)
-		status = esk_daq_fail_memory(err, strlen(store_path), "a path");
+		status = esk_fail_memory(err, strlen(store_path), "a path");
 	if (status == ESK_OK)
 		status = open_folder(place.socket_path, &place.folder_fd, &place.name, err);
 	if (status == ESK_OK)

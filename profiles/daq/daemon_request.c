@@ -16,7 +16,7 @@ static esk_status take_text(const json_t *header, const char *key, const char **
 {
 	json_t *value = json_object_get(header, key);
 	if (!json_is_string(value))
-		return esk_daq_fail(err, ESK_EINVAL, "the header's \"%s\" %s", key,
+		return esk_fail(err, ESK_EINVAL, "the header's \"%s\" %s", key,
 			value == NULL ? "lacks" : "is no text");
 	*ret_text = json_string_value(value);
 	return ESK_OK;
@@ -30,9 +30,8 @@ static esk_status take_instrument(const json_t *header, esk_request *request, es
 		return status;
 	size_t size = strlen(name);
 	if (size == 0 || size > ESK_REQUEST_NAME_BYTES)
-		return esk_daq_fail(err, ESK_EINVAL,
-			"an instrument's name of %zu bytes; it must have 1 to %u", size,
-			ESK_REQUEST_NAME_BYTES);
+		return esk_fail(err, ESK_EINVAL, "an instrument's name of %zu bytes; it must have 1 to %u",
+			size, ESK_REQUEST_NAME_BYTES);
 	memcpy(request->instrument, name, size + 1);
 	return ESK_OK;
 }
@@ -45,22 +44,22 @@ static esk_status take_metadata(json_t *header, esk_request *request, esk_error 
 		return status;
 	json_t *value = json_object_get(header, "value");
 	if (value == NULL)
-		return esk_daq_fail(err, ESK_EINVAL, "the header's \"value\" lacks");
+		return esk_fail(err, ESK_EINVAL, "the header's \"value\" lacks");
 	json_t *object = json_object();
 	if (object != NULL && json_object_set(object, key, value) == 0)
 		request->metadata = json_dumps(object, JSON_COMPACT | JSON_ENCODE_ANY);
 	json_decref(object);
 	return request->metadata != NULL ? ESK_OK
-					 : esk_daq_fail_memory(err, ESK_FRAME_MOST_HEADER_BYTES, "metadata");
+					 : esk_fail_memory(err, ESK_FRAME_MOST_HEADER_BYTES, "metadata");
 }
 
 static esk_status take_hello(json_t *header, esk_request *request, esk_error *err)
 {
 	json_t *protocol = json_object_get(header, "protocol");
 	if (!json_is_integer(protocol))
-		return esk_daq_fail(err, ESK_EINVAL, "the header's \"protocol\" lacks or is no integer");
+		return esk_fail(err, ESK_EINVAL, "the header's \"protocol\" lacks or is no integer");
 	if (json_integer_value(protocol) != ESK_FRAME_VERSION)
-		return esk_daq_fail(err, ESK_EVERSION,
+		return esk_fail(err, ESK_EVERSION,
 			"the client speaks protocol %" JSON_INTEGER_FORMAT ", this daemon %u",
 			json_integer_value(protocol), ESK_FRAME_VERSION);
 	return ESK_OK;
@@ -70,7 +69,7 @@ static esk_status take_write(json_t *header, esk_request *request, esk_error *er
 {
 	json_t *continues = json_object_get(header, "continues");
 	if (continues != NULL && !json_is_boolean(continues))
-		return esk_daq_fail(err, ESK_EINVAL, "the header's \"continues\" is no truth value");
+		return esk_fail(err, ESK_EINVAL, "the header's \"continues\" is no truth value");
 	request->continues = json_is_true(continues);
 	return take_instrument(header, request, err);
 }
@@ -111,7 +110,7 @@ static esk_status parse_object(json_t *header, esk_request *request, esk_error *
 			return requests[i].take(header, request, err);
 		}
 	}
-	return esk_daq_fail(err, ESK_EINVAL,
+	return esk_fail(err, ESK_EINVAL,
 		"a message of the type \"%.40s\"; expected Hello, WriteBatch, SetMetadata, "
 		"SetInstrumentMetadata, Flush or GetStats",
 		type);
@@ -124,11 +123,11 @@ esk_status esk_request_parse(
 	*ret_request = (esk_request){0};
 	json_t *object = json_loadb(header, header_bytes, JSON_REJECT_DUPLICATES, &fault);
 	if (object == NULL)
-		return esk_daq_fail(err, ESK_EINVAL, "the header is not JSON: %.100s at byte %d", fault.text,
+		return esk_fail(err, ESK_EINVAL, "the header is not JSON: %.100s at byte %d", fault.text,
 			fault.position);
 	esk_status status = json_is_object(object)
 				    ? parse_object(object, ret_request, err)
-				    : esk_daq_fail(err, ESK_EINVAL, "the header is no JSON object");
+				    : esk_fail(err, ESK_EINVAL, "the header is no JSON object");
 	json_decref(object);
 	return status;
 }
@@ -146,7 +145,7 @@ static esk_status add(esk_bytes *out, json_t *header, const char *body, esk_erro
 	char *text = header != NULL ? json_dumps(header, JSON_COMPACT) : NULL;
 	json_decref(header);
 	if (text == NULL)
-		return esk_daq_fail_memory(err, 256, "a reply");
+		return esk_fail_memory(err, 256, "a reply");
 	esk_status status = esk_bytes_add_message(out, text, body, body != NULL ? strlen(body) : 0, err);
 	free(text);
 	return status;

@@ -60,7 +60,7 @@ static esk_status keep_text(const char **io_text, char **ret_copy, esk_error *er
 		return ESK_OK;
 	*ret_copy = strdup(*io_text);
 	*io_text = *ret_copy;
-	return *ret_copy != NULL ? ESK_OK : esk_daq_fail_memory(err, 64, "settings");
+	return *ret_copy != NULL ? ESK_OK : esk_fail_memory(err, 64, "settings");
 }
 
 static esk_status take_options(esk_rings *rings, const esk_storage_config *config, esk_error *err)
@@ -87,13 +87,13 @@ esk_status esk_rings_create(esk_store *store, const esk_storage_config *config, 
 	size_t size = strlen(path) + sizeof "/spool/daq";
 	esk_rings *rings = calloc(1, sizeof *rings);
 	if (rings == NULL)
-		return esk_daq_fail_memory(err, sizeof *rings, "the list of rings");
+		return esk_fail_memory(err, sizeof *rings, "the list of rings");
 	pthread_mutex_init(&rings->lock, NULL);
 	rings->store = store;
 	rings->log = log;
 	rings->folder = malloc(size);
 	esk_status status = rings->folder != NULL ? take_options(rings, config, err)
-						  : esk_daq_fail_memory(err, size, "the list of rings");
+						  : esk_fail_memory(err, size, "the list of rings");
 	if (status != ESK_OK) {
 		(void)esk_rings_destroy(rings, NULL);
 		return status;
@@ -110,7 +110,7 @@ static esk_status path_of(const esk_rings *rings, const char *name, char **ret_p
 	size_t size = strlen(rings->folder) + strlen(name) + sizeof "/" SUFFIX;
 	char *path = malloc(size);
 	if (path == NULL)
-		return esk_daq_fail_memory(err, size, "a path");
+		return esk_fail_memory(err, size, "a path");
 	snprintf(path, size, "%s/%s" SUFFIX, rings->folder, name);
 	*ret_path = path;
 	return ESK_OK;

@@ -404,7 +404,7 @@ static esk_status turn_once(esk_server *server, esk_error *err)
 	int wait_ms = server->full_count > 0 ? (int)(RETRY_NS / 1000000) : (int)(TICK_NS / 1000000);
 	int count = epoll_wait(server->epoll_fd, events, EVENTS_MOST, wait_ms);
 	if (count < 0 && errno != EINTR)
-		return esk_daq_fail_errno(err, errno, "waiting for clients");
+		return esk_fail_errno(err, errno, "waiting for clients");
 	uint64_t now = now_ns();
 	bool connecting = false, woken = false;
 	/* A client may be dropped by its own event only: the others' stay valid. */
@@ -494,7 +494,7 @@ esk_status esk_server_create(int listen_fd, const esk_handler *handler, const es
 {
 	esk_server *server = calloc(1, sizeof *server);
 	if (server == NULL)
-		return esk_daq_fail_memory(err, sizeof *server, "a server");
+		return esk_fail_memory(err, sizeof *server, "a server");
 	pthread_mutex_init(&server->lock, NULL);
 	server->listen_fd = listen_fd;
 	server->handler = handler;
@@ -505,7 +505,7 @@ esk_status esk_server_create(int listen_fd, const esk_handler *handler, const es
 	esk_status status = ESK_OK;
 	if (server->epoll_fd < 0 || server->wake_fd < 0 ||
 		epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, server->wake_fd, &event) != 0)
-		status = esk_daq_fail_errno(err, errno, "an event loop");
+		status = esk_fail_errno(err, errno, "an event loop");
 	if (status == ESK_OK)
 		status = esk_tasks_create(handler, server->wake_fd, &server->tasks, err);
 	if (status != ESK_OK) {

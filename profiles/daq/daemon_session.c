@@ -23,7 +23,7 @@ static esk_status note_path(esk_store *store, const char *suffix, char **ret_pat
 	size_t size = strlen(folder) + strlen(suffix) + sizeof "/spool/daemon.session";
 	char *path = malloc(size);
 	if (path == NULL)
-		return esk_daq_fail_memory(err, size, "a path");
+		return esk_fail_memory(err, size, "a path");
 	snprintf(path, size, "%s/spool/daemon.session%s", folder, suffix);
 	*ret_path = path;
 	return ESK_OK;
@@ -63,8 +63,7 @@ static esk_status write_note(esk_store *store, const char *name, esk_error *err)
 			written = false;
 		}
 		if (!written || rename(aside, path) != 0)
-			status = esk_daq_fail_errno(
-				err, written ? errno : why, "%s: noting the session", path);
+			status = esk_fail_errno(err, written ? errno : why, "%s: noting the session", path);
 	}
 	free(aside);
 	free(path);
@@ -103,8 +102,8 @@ static esk_status go_on(esk_store *store, esk_session_options *options, const ch
 				"the last session, %s, is gone: a new one is begun", name);
 		return open_named(store, options, NULL, wanted, ret_session, err);
 	}
-	return esk_daq_fail(err, status,
-		"going on with the session %s (a new session is another way): %.300s", name, why.message);
+	return esk_fail(err, status, "going on with the session %s (a new session is another way): %.300s",
+		name, why.message);
 }
 
 esk_status esk_daemon_session_open(esk_store *store, const esk_daemon_options *options,

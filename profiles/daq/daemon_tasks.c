@@ -100,7 +100,7 @@ esk_status esk_tasks_create(const esk_handler *handler, int wake_fd, esk_tasks *
 {
 	esk_tasks *tasks = calloc(1, sizeof *tasks);
 	if (tasks == NULL)
-		return esk_daq_fail_memory(err, sizeof *tasks, "a thread for tasks");
+		return esk_fail_memory(err, sizeof *tasks, "a thread for tasks");
 	tasks->handler = handler;
 	tasks->wake_fd = wake_fd;
 	queue_clear(&tasks->waiting);
@@ -110,7 +110,7 @@ esk_status esk_tasks_create(const esk_handler *handler, int wake_fd, esk_tasks *
 	int code = pthread_create(&tasks->thread, NULL, work, tasks);
 	if (code != 0) {
 		esk_tasks_destroy(tasks);
-		return esk_daq_fail_errno(err, code, "a thread for tasks");
+		return esk_fail_errno(err, code, "a thread for tasks");
 	}
 	tasks->running = true;
 	*ret_tasks = tasks;

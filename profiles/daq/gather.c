@@ -171,7 +171,7 @@ static esk_status make_children(node *n, const struct ArrowSchema *schema, bool 
 	n->children = calloc(count + 1, sizeof *n->children);
 	n->out_children = calloc(count + 1, sizeof *n->out_children);
 	if (n->children == NULL || n->out_children == NULL)
-		return esk_daq_fail_memory(err, 2 * (count + 1) * sizeof *n->children, "fields of a schema");
+		return esk_fail_memory(err, 2 * (count + 1) * sizeof *n->children, "fields of a schema");
 	n->child_count = count;
 	esk_status status = ESK_OK;
 	for (size_t i = 0; i < count && *possible && status == ESK_OK; i++) {
@@ -186,7 +186,7 @@ static esk_status make_node(const struct ArrowSchema *schema, node **ret_node, b
 {
 	node *n = calloc(1, sizeof *n);
 	if (n == NULL)
-		return esk_daq_fail_memory(err, sizeof *n, "a field of a schema");
+		return esk_fail_memory(err, sizeof *n, "a field of a schema");
 	*ret_node = n;
 	*possible = schema->dictionary == NULL && take_format(n, schema->format);
 	return *possible ? make_children(n, schema, possible, err) : ESK_OK;
@@ -198,7 +198,7 @@ esk_status esk_daq_gather_create(
 	bool possible = true;
 	esk_daq_gather *gather = calloc(1, sizeof *gather);
 	if (gather == NULL)
-		return esk_daq_fail_memory(err, sizeof *gather, "a gathering of batches");
+		return esk_fail_memory(err, sizeof *gather, "a gathering of batches");
 	esk_status status = make_node(schema, &gather->root, &possible, err);
 	if (status != ESK_OK || !possible || gather->root->kind != NODE_STRUCT) {
 		esk_daq_gather_destroy(gather);
@@ -226,12 +226,12 @@ static esk_status grow(bytes *b, size_t more, esk_error *err)
 	size_t capacity = b->capacity == 0 ? FIRST_BYTES : b->capacity;
 	while (capacity - b->size < more) {
 		if (capacity > SIZE_MAX / 2)
-			return esk_daq_fail_memory(err, more, "gathered batches");
+			return esk_fail_memory(err, more, "gathered batches");
 		capacity *= 2;
 	}
 	uint8_t *grown = realloc(b->data, capacity);
 	if (grown == NULL)
-		return esk_daq_fail_memory(err, capacity, "gathered batches");
+		return esk_fail_memory(err, capacity, "gathered batches");
 	b->data = grown;
 	b->capacity = capacity;
 	return ESK_OK;
@@ -314,7 +314,7 @@ static esk_status put_ends(
 	uint64_t begin = offset_at(n, from, first);
 	uint64_t last = offset_at(n, from, first + rows) - begin + base;
 	if (!wide && last > INT32_MAX)
-		return esk_daq_fail(err, ESK_ERANGE, "gathered batches: 32-bit offsets do not reach to %llu",
+		return esk_fail(err, ESK_ERANGE, "gathered batches: 32-bit offsets do not reach to %llu",
 			(unsigned long long)last);
 	esk_status status = grow(&n->offsets, (size_t)(rows + 1) * each, err);
 	if (status != ESK_OK)

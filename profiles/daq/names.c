@@ -27,20 +27,19 @@ esk_status esk_daq_check_name(const char *what, const char *name, esk_error *err
 {
 	size_t size = strnlen(name, ESK_DAQ_MAX_INSTRUMENT + 1);
 	if (size == 0)
-		return esk_daq_fail(err, ESK_EINVAL, "%s without a name", what);
+		return esk_fail(err, ESK_EINVAL, "%s without a name", what);
 	if (size > ESK_DAQ_MAX_INSTRUMENT)
-		return esk_daq_fail(err, ESK_EINVAL, "%s \"%.32s…\": its name has more than %d bytes", what,
-			name, ESK_DAQ_MAX_INSTRUMENT);
+		return esk_fail(err, ESK_EINVAL, "%s \"%.32s…\": its name has more than %d bytes", what, name,
+			ESK_DAQ_MAX_INSTRUMENT);
 	if (name[0] == '.')
-		return esk_daq_fail(err, ESK_EINVAL, "%s \"%s\": a name does not begin with '.'", what, name);
+		return esk_fail(err, ESK_EINVAL, "%s \"%s\": a name does not begin with '.'", what, name);
 	for (size_t at = 0; at < size;) {
 		const unsigned char *c = (const unsigned char *)name + at;
 		size_t step = character_bytes(c);
 		if (step == 0)
-			return esk_daq_fail(
-				err, ESK_EINVAL, "%s: byte %zu of its name is not UTF-8", what, at);
+			return esk_fail(err, ESK_EINVAL, "%s: byte %zu of its name is not UTF-8", what, at);
 		if (*c < 0x20 || *c == 0x7F || *c == '/' || *c == '\\' || *c == ':')
-			return esk_daq_fail(err, ESK_EINVAL,
+			return esk_fail(err, ESK_EINVAL,
 				"%s: byte %zu of its name is 0x%02x; control characters and / \\ : are not "
 				"allowed",
 				what, at, *c);
@@ -60,16 +59,15 @@ esk_status esk_daq_declaration_parse(
 	uint16_t name_bytes;
 	esk_daq_declaration d = {0};
 	if (size < sizeof name_bytes)
-		return esk_daq_fail(err, ESK_ECORRUPT, "a declaration of %zu bytes: it has no name", size);
+		return esk_fail(err, ESK_ECORRUPT, "a declaration of %zu bytes: it has no name", size);
 	memcpy(&name_bytes, bytes, sizeof name_bytes);
 	if (name_bytes > ESK_DAQ_MAX_INSTRUMENT || schema_offset(name_bytes) >= size)
-		return esk_daq_fail(err, ESK_ECORRUPT,
+		return esk_fail(err, ESK_ECORRUPT,
 			"a declaration of %zu bytes: a name of %u bytes and a schema do not fit", size,
 			name_bytes);
 	memcpy(d.instrument, (const char *)bytes + sizeof name_bytes, name_bytes);
 	if (strlen(d.instrument) != name_bytes)
-		return esk_daq_fail(
-			err, ESK_ECORRUPT, "a declaration whose instrument's name has a NUL byte");
+		return esk_fail(err, ESK_ECORRUPT, "a declaration whose instrument's name has a NUL byte");
 	esk_status status = esk_daq_check_name("a declared instrument", d.instrument, err);
 	if (status != ESK_OK)
 		return status;
@@ -87,13 +85,13 @@ esk_status esk_daq_declare(esk_ring *ring, const char *instrument, const void *s
 	if (status != ESK_OK)
 		return status;
 	if (strcmp(name, ESK_DAQ_RING_STREAM) == 0)
-		return esk_daq_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"instrument \"%s\": the name is that of the writer's account; choose another", name);
 	uint16_t name_bytes = (uint16_t)strlen(name);
 	size_t offset = schema_offset(name_bytes);
 	uint8_t *bytes = calloc(1, offset + schema_bytes);
 	if (bytes == NULL)
-		return esk_daq_fail_memory(err, offset + schema_bytes, "a declaration");
+		return esk_fail_memory(err, offset + schema_bytes, "a declaration");
 	memcpy(bytes, &name_bytes, sizeof name_bytes);
 	memcpy(bytes + sizeof name_bytes, name, name_bytes);
 	memcpy(bytes + offset, schema, schema_bytes);

@@ -25,10 +25,10 @@ static esk_status make_options(uint64_t capacity_mb, const esk_ring_options *ove
 {
 	esk_ring_options options = ESK_RING_OPTIONS_INIT;
 	if (capacity_mb == 0 || capacity_mb > ESK_DAQ_MAX_CAPACITY_MB)
-		return esk_daq_fail(err, ESK_ERANGE, "a ring of %llu MiB: expected 1 to %u",
+		return esk_fail(err, ESK_ERANGE, "a ring of %llu MiB: expected 1 to %u",
 			(unsigned long long)capacity_mb, ESK_DAQ_MAX_CAPACITY_MB);
 	if (overrides != NULL)
-		esk_daq_take_struct(&options, sizeof options, overrides);
+		esk_struct_take(&options, sizeof options, overrides);
 	options.struct_size = sizeof options;
 	options.capacity_bytes = capacity_mb * MIB;
 	if (options.consumers == 0)
@@ -59,7 +59,7 @@ esk_status esk_daq_ring_path(
 	if (status != ESK_OK)
 		return status;
 	if (snprintf(buf, buf_bytes, "%s/spool/daq/%s.ring", store_path, name) >= (int)buf_bytes)
-		return esk_daq_fail(
+		return esk_fail(
 			err, ESK_ERANGE, "the path of ring \"%s\" in %s is too long", name, store_path);
 	return ESK_OK;
 }
@@ -72,10 +72,10 @@ static esk_status make_folder(const char *store_path, esk_error *err)
 	struct stat info;
 	if (snprintf(path, sizeof path, "%s/esker.db", store_path) >= (int)sizeof path ||
 		stat(path, &info) != 0)
-		return esk_daq_fail(err, ESK_ENOTFOUND, "%s is no store (it has no esker.db)", store_path);
+		return esk_fail(err, ESK_ENOTFOUND, "%s is no store (it has no esker.db)", store_path);
 	snprintf(path, sizeof path, "%s/spool/daq", store_path);
 	if (mkdir(path, 0700) != 0 && errno != EEXIST)
-		return esk_daq_fail_errno(err, errno, "cannot make %s", path);
+		return esk_fail_errno(err, errno, "cannot make %s", path);
 	return ESK_OK;
 }
 
@@ -111,12 +111,12 @@ static esk_status link_to_shm(
 	if (symlink(ret_target, path) == 0)
 		return ESK_OK;
 	if (errno != EEXIST)
-		return esk_daq_fail_errno(err, errno, "cannot make the link %s", path);
+		return esk_fail_errno(err, errno, "cannot make the link %s", path);
 	if (stat(path, &info) == 0)
-		return esk_daq_fail(err, ESK_EEXIST, "there is a ring \"%s\" already: %s", name, path);
+		return esk_fail(err, ESK_EEXIST, "there is a ring \"%s\" already: %s", name, path);
 	read_link(path, ret_target, target_bytes);
 	if (strncmp(ret_target, SHM_DIRECTORY "/esker-daq-", sizeof SHM_DIRECTORY "/esker-daq-" - 1) != 0)
-		return esk_daq_fail(err, ESK_EEXIST, "%s is there, and is no link to a ring", path);
+		return esk_fail(err, ESK_EEXIST, "%s is there, and is no link to a ring", path);
 	return ESK_OK;
 }
 
@@ -176,7 +176,7 @@ esk_status esk_daq_source_open(esk_ring *ring, const char *instrument, const str
 {
 	esk_daq_source *source = calloc(1, sizeof *source);
 	if (source == NULL)
-		return esk_daq_fail_memory(err, sizeof *source, "a source");
+		return esk_fail_memory(err, sizeof *source, "a source");
 	source->ring = ring;
 	esk_status status = open_source(source, instrument, schema, err);
 	if (status != ESK_OK) {
@@ -203,7 +203,7 @@ esk_status esk_daq_source_write(esk_daq_source *source, const struct ArrowArray 
 	if (status != ESK_OK)
 		return status;
 	if (bytes > esk_ring_max_payload(source->ring))
-		return esk_daq_fail(err, ESK_ERANGE,
+		return esk_fail(err, ESK_ERANGE,
 			"a batch of %lld rows takes %zu bytes, and ring %s takes %llu in one record: split "
 			"it",
 			(long long)array->length, bytes, esk_ring_path(source->ring),

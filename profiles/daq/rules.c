@@ -36,7 +36,7 @@ static esk_status put(text *t, const char *from, size_t size, esk_error *err)
 		size_t capacity = 2 * t->capacity + size + 64;
 		char *grown = realloc(t->data, capacity);
 		if (grown == NULL)
-			return esk_daq_fail_memory(err, capacity, "rules for columns");
+			return esk_fail_memory(err, capacity, "rules for columns");
 		t->data = grown;
 		t->capacity = capacity;
 	}
@@ -104,38 +104,38 @@ static esk_status parse_one(const char *from, size_t size, rule *ret_rule, esk_e
 	size_t path_bytes = (size_t)((codec != NULL ? codec : rows != NULL ? rows : end) - from);
 	if (path_bytes == 0 || (codec == NULL && rows == NULL) ||
 		(codec != NULL && rows != NULL && rows < codec))
-		return esk_daq_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"rules for columns: \"%.*s\": expected COLUMN@CODEC#CHUNK_ROWS, either of both",
 			(int)size, from);
 	if (codec != NULL) {
 		size_t codec_bytes = (size_t)((rows != NULL ? rows : end) - codec) - 1;
 		if (codec_bytes == 0 || codec_bytes >= sizeof ret_rule->codec)
-			return esk_daq_fail(err, ESK_EINVAL,
-				"rules for columns: \"%.*s\": no codec is as long", (int)size, from);
+			return esk_fail(err, ESK_EINVAL, "rules for columns: \"%.*s\": no codec is as long",
+				(int)size, from);
 		memcpy(ret_rule->codec, codec + 1, codec_bytes);
 		esk_error why;
 		esk_status status = esk_codec_check(ret_rule->codec, &why);
 		if (status != ESK_OK)
-			return esk_daq_fail(
+			return esk_fail(
 				err, status, "rules for columns: \"%.*s\": %s", (int)size, from, why.message);
 	}
 	if (rows != NULL) {
 		char *stop;
 		ret_rule->chunk_rows = strtoull(rows + 1, &stop, 10);
 		if (stop != end || stop == rows + 1 || ret_rule->chunk_rows == 0 || rows[1] == '-')
-			return esk_daq_fail(err, ESK_EINVAL,
+			return esk_fail(err, ESK_EINVAL,
 				"rules for columns: \"%.*s\": expected a number of rows behind '#'",
 				(int)size, from);
 	}
 	ret_rule->path = decode(from, path_bytes);
-	return ret_rule->path != NULL ? ESK_OK : esk_daq_fail_memory(err, path_bytes, "a rule for a column");
+	return ret_rule->path != NULL ? ESK_OK : esk_fail_memory(err, path_bytes, "a rule for a column");
 }
 
 static esk_status add_rule(esk_daq_rules *rules, const char *from, size_t size, esk_error *err)
 {
 	rule *grown = realloc(rules->list, (rules->count + 1) * sizeof *grown);
 	if (grown == NULL)
-		return esk_daq_fail_memory(err, sizeof *grown, "rules for columns");
+		return esk_fail_memory(err, sizeof *grown, "rules for columns");
 	rules->list = grown;
 	grown[rules->count] = (rule){0};
 	esk_status status = parse_one(from, size, &grown[rules->count], err);
@@ -153,7 +153,7 @@ esk_status esk_daq_rules_parse(const char *spec, esk_daq_rules **ret_rules, esk_
 	}
 	esk_daq_rules *rules = calloc(1, sizeof *rules);
 	if (rules == NULL)
-		return esk_daq_fail_memory(err, sizeof *rules, "rules for columns");
+		return esk_fail_memory(err, sizeof *rules, "rules for columns");
 	while (status == ESK_OK) {
 		spec += strspn(spec, SEPARATORS);
 		size_t size = strcspn(spec, SEPARATORS);

@@ -36,11 +36,11 @@ static esk_status make_parents(const char *directory, esk_error *err)
 {
 	char path[ESK_DAQ_PATH_BYTES];
 	if (snprintf(path, sizeof path, "%s", directory) >= (int)sizeof path)
-		return esk_daq_fail(err, ESK_EINVAL, "the path of a store is too long");
+		return esk_fail(err, ESK_EINVAL, "the path of a store is too long");
 	for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
 		if (mkdir(path, 0777) != 0 && errno != EEXIST)
-			return esk_daq_fail_errno(err, errno, "cannot make the directory %s", path);
+			return esk_fail_errno(err, errno, "cannot make the directory %s", path);
 		*slash = '/';
 	}
 	return ESK_OK;
@@ -101,11 +101,11 @@ esk_status esk_daq_root_attributes(
 	json_t *object = json_pack("{s:I, s:s}", "created_timestamp_ns", (json_int_t)created_ns,
 		"application", application != NULL ? application : "Esker");
 	if (object == NULL)
-		return esk_daq_fail(err, ESK_EINVAL, "the application's name is not UTF-8");
+		return esk_fail(err, ESK_EINVAL, "the application's name is not UTF-8");
 	char *text = json_dumps(object, JSON_COMPACT);
 	json_decref(object);
 	if (text == NULL)
-		return esk_daq_fail_memory(err, 256, "attributes of a run");
+		return esk_fail_memory(err, 256, "attributes of a run");
 	*ret_json = text;
 	return ESK_OK;
 }

@@ -29,7 +29,7 @@ static esk_status add_instrument(
 {
 	esk_daq_instrument *instrument = calloc(1, sizeof *instrument);
 	if (instrument == NULL)
-		return esk_daq_fail_memory(err, sizeof *instrument, "an instrument");
+		return esk_fail_memory(err, sizeof *instrument, "an instrument");
 	snprintf(instrument->name, sizeof instrument->name, "%s", name);
 	pthread_mutex_init(&instrument->lock, NULL);
 	instrument->next = session->instruments;
@@ -67,7 +67,7 @@ esk_status esk_daq_session_announce(esk_session *session, esk_daq_instrument *in
 			json_pack("{s:s, s:s}", "instrument_id", instrument->name, "created_at", created);
 		char *text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
 		status = text != NULL ? esk_run_set_attributes(session->run, instrument->name, text, err)
-				      : esk_daq_fail_memory(err, 256, "attributes of an instrument");
+				      : esk_fail_memory(err, 256, "attributes of an instrument");
 		free(text);
 		json_decref(object);
 		instrument->announced = status == ESK_OK;
@@ -158,12 +158,12 @@ static esk_status open_earlier(
 	if (size > 3 && strcmp(begin + size - 3, ".h5") == 0)
 		size -= 3;
 	if (size == 0 || size > ESK_MAX_NAME)
-		return esk_daq_fail(err, ESK_EINVAL, "\"%.100s\" is no name of a session", append_to);
+		return esk_fail(err, ESK_EINVAL, "\"%.100s\" is no name of a session", append_to);
 	snprintf(name, sizeof name, "%.*s", (int)size, begin);
 	esk_status status = esk_daq_find_run(session->store, name, &found, NULL, err);
 	if (status == ESK_OK && !found)
-		status = esk_daq_fail(err, ESK_ENOTFOUND, "there is no session \"%s\" in %s to append to",
-			name, esk_store_path(session->store));
+		status = esk_fail(err, ESK_ENOTFOUND, "there is no session \"%s\" in %s to append to", name,
+			esk_store_path(session->store));
 	run->append = true;
 	return status == ESK_OK ? esk_run_open(session->store, name, run, &session->run, err) : status;
 }
@@ -185,7 +185,7 @@ static esk_status open_named(esk_session *session, const char *wanted, esk_run_o
 		snprintf(name, sizeof name, "%s_%u", stem, n);
 		status = esk_run_open(session->store, name, run, &session->run, &why);
 	}
-	return status == ESK_OK ? ESK_OK : esk_daq_fail(err, status, "%s", why.message);
+	return status == ESK_OK ? ESK_OK : esk_fail(err, status, "%s", why.message);
 }
 
 static esk_status open_new(
@@ -250,7 +250,7 @@ static esk_status make_session(esk_session **ret_session, esk_error *err)
 {
 	esk_session *session = calloc(1, sizeof *session);
 	if (session == NULL)
-		return esk_daq_fail_memory(err, sizeof *session, "a session");
+		return esk_fail_memory(err, sizeof *session, "a session");
 	pthread_mutex_init(&session->changing, NULL);
 	pthread_mutex_init(&session->lock, NULL);
 	*ret_session = session;
@@ -263,7 +263,7 @@ esk_status esk_session_open_in(
 	esk_session_options taken = ESK_SESSION_OPTIONS_INIT;
 	esk_session *session;
 	if (options != NULL)
-		esk_daq_take_struct(&taken, sizeof taken, options);
+		esk_struct_take(&taken, sizeof taken, options);
 	esk_status status = make_session(&session, err);
 	if (status != ESK_OK)
 		return status;
@@ -330,12 +330,11 @@ esk_status esk_session_get_stats(esk_session *session, esk_session_stats *ret_st
 	esk_run_stats run = {.struct_size = sizeof run};
 	size_t size = ret_stats->struct_size;
 	if (size < sizeof size || size > sizeof *ret_stats)
-		return esk_daq_fail(err, ESK_EINVAL, "struct_size of the statistics is not set");
+		return esk_fail(err, ESK_EINVAL, "struct_size of the statistics is not set");
 	esk_status status = esk_run_get_stats(session->run, &run, err);
 	if (status != ESK_OK)
 		return status;
-	esk_session_stats stats = {.struct_size = size,
-		.flushes = run.commits - session->first_commit,
+	esk_session_stats stats = {.flushes = run.commits - session->first_commit,
 		.created_ns = session->created_ns,
 		.last_flush_ns = run.last_commit_ns,
 		.auto_flush_interval_ns = session->auto_flush_interval_ns,
@@ -355,7 +354,7 @@ esk_status esk_session_get_stats(esk_session *session, esk_session_stats *ret_st
 	stats.instruments = session->stream_count;
 	stats.metadata_entries = session->metadata_entries;
 	pthread_mutex_unlock(&session->lock);
-	memcpy(ret_stats, &stats, size);
+	esk_struct_give(ret_stats, &stats, sizeof stats);
 	return ESK_OK;
 }
 

@@ -25,15 +25,15 @@ static esk_status check_key(const char *key, bool of_instrument, esk_error *err)
 {
 	size_t size = strlen(key);
 	if (size == 0 || size > ESK_SESSION_MAX_KEY)
-		return esk_daq_fail(err, size == 0 ? ESK_EINVAL : ESK_ERANGE,
+		return esk_fail(err, size == 0 ? ESK_EINVAL : ESK_ERANGE,
 			"a key of metadata has %zu bytes: expected 1 to %d", size, ESK_SESSION_MAX_KEY);
 	for (const char *c = key; *c != '\0'; c++)
 		if ((unsigned char)*c < 0x20 || *c == 0x7F || *c == '/')
-			return esk_daq_fail(err, ESK_EINVAL,
+			return esk_fail(err, ESK_EINVAL,
 				"metadata: a key has the character 0x%02x, which no attribute may have",
 				(unsigned char)*c);
 	if (is_own_name(key, of_instrument))
-		return esk_daq_fail(err, ESK_EINVAL, "metadata \"%s\": the name is Esker's own", key);
+		return esk_fail(err, ESK_EINVAL, "metadata \"%s\": the name is Esker's own", key);
 	return ESK_OK;
 }
 
@@ -45,13 +45,13 @@ static size_t value_bytes(const json_t *value)
 static esk_status check_value(const char *key, const json_t *value, esk_error *err)
 {
 	if (!json_is_string(value) && !json_is_number(value) && !json_is_boolean(value))
-		return esk_daq_fail(
+		return esk_fail(
 			err, ESK_EINVAL, "metadata \"%s\": expected a text, a number, true or false", key);
 	if (value_bytes(value) > ESK_SESSION_MAX_VALUE)
-		return esk_daq_fail(err, ESK_ERANGE, "metadata \"%s\": %zu bytes; %u are the most", key,
+		return esk_fail(err, ESK_ERANGE, "metadata \"%s\": %zu bytes; %u are the most", key,
 			value_bytes(value), ESK_SESSION_MAX_VALUE);
 	if (json_is_string(value) && strlen(json_string_value(value)) != json_string_length(value))
-		return esk_daq_fail(err, ESK_EINVAL, "metadata \"%s\": the text has a NUL character", key);
+		return esk_fail(err, ESK_EINVAL, "metadata \"%s\": the text has a NUL character", key);
 	return ESK_OK;
 }
 
@@ -84,7 +84,7 @@ static esk_status check_changes(json_t *changes, bool of_instrument, esk_error *
 static esk_status dump(const json_t *object, char **ret_text, esk_error *err)
 {
 	*ret_text = json_dumps(object, JSON_COMPACT);
-	return *ret_text != NULL ? ESK_OK : esk_daq_fail_memory(err, 1024, "metadata");
+	return *ret_text != NULL ? ESK_OK : esk_fail_memory(err, 1024, "metadata");
 }
 
 static esk_status set_run_metadata(esk_session *session, const json_t *whole, esk_error *err)
@@ -105,10 +105,10 @@ static esk_status change(esk_session *session, const char *group, esk_daq_metada
 	json_t *whole = metadata->object != NULL ? json_copy(metadata->object) : json_object();
 	esk_status status = check_changes(changes, of_instrument, err);
 	if (status == ESK_OK && (whole == NULL || json_object_update(whole, changes) != 0))
-		status = esk_daq_fail_memory(err, object_bytes(changes), "metadata");
+		status = esk_fail_memory(err, object_bytes(changes), "metadata");
 	size_t bytes = status == ESK_OK ? object_bytes(whole) : 0;
 	if (status == ESK_OK && bytes > ESK_SESSION_MAX_METADATA)
-		status = esk_daq_fail(err, ESK_ERANGE, "metadata of %s would have %zu bytes; %u are the most",
+		status = esk_fail(err, ESK_ERANGE, "metadata of %s would have %zu bytes; %u are the most",
 			group, bytes, ESK_SESSION_MAX_METADATA);
 	if (status == ESK_OK)
 		status = dump(changes, &text, err);
@@ -150,11 +150,11 @@ static esk_status set_text(
 	esk_session *session, const char *instrument, const char *key, const char *value, esk_error *err)
 {
 	if (strlen(value) > ESK_SESSION_MAX_VALUE)
-		return esk_daq_fail(err, ESK_ERANGE, "metadata \"%.40s\": %zu bytes; %u are the most", key,
+		return esk_fail(err, ESK_ERANGE, "metadata \"%.40s\": %zu bytes; %u are the most", key,
 			strlen(value), ESK_SESSION_MAX_VALUE);
 	json_t *changes = json_pack("{s:s}", key, value);
 	if (changes == NULL)
-		return esk_daq_fail(err, ESK_EINVAL, "metadata \"%.40s\": key or value is not UTF-8", key);
+		return esk_fail(err, ESK_EINVAL, "metadata \"%.40s\": key or value is not UTF-8", key);
 	esk_status status = set_object(session, instrument, changes, err);
 	json_decref(changes);
 	return status;
@@ -176,14 +176,14 @@ esk_status esk_session_set_metadata_json(
 {
 	json_error_t why;
 	if (strlen(json) > 2 * ESK_SESSION_MAX_METADATA)
-		return esk_daq_fail(err, ESK_ERANGE, "metadata of %zu bytes; %u are the most", strlen(json),
+		return esk_fail(err, ESK_ERANGE, "metadata of %zu bytes; %u are the most", strlen(json),
 			ESK_SESSION_MAX_METADATA);
 	json_t *changes = json_loads(json, JSON_REJECT_DUPLICATES, &why);
 	if (!json_is_object(changes)) {
 		bool parsed = changes != NULL;
 		json_decref(changes);
-		return esk_daq_fail(err, ESK_EINVAL, "metadata: expected a JSON object%s%s",
-			parsed ? "" : ": ", parsed ? "" : why.text);
+		return esk_fail(err, ESK_EINVAL, "metadata: expected a JSON object%s%s", parsed ? "" : ": ",
+			parsed ? "" : why.text);
 	}
 	esk_status status = set_object(session, instrument, changes, err);
 	json_decref(changes);

@@ -129,10 +129,10 @@ esk_status esk_session_write(esk_session *session, const char *name, const struc
 		*ret_taken = 0;
 	esk_status status = esk_daq_session_instrument(session, name, &instrument, err);
 	if (status == ESK_OK && array->length < 0)
-		status = esk_daq_fail(err, ESK_EINVAL, "instrument \"%s\": a batch of %lld rows", name,
+		status = esk_fail(err, ESK_EINVAL, "instrument \"%s\": a batch of %lld rows", name,
 			(long long)array->length);
 	if (status == ESK_OK && first_row > (uint64_t)array->length)
-		status = esk_daq_fail(err, ESK_ERANGE, "instrument \"%s\": row %llu of a batch of %lld", name,
+		status = esk_fail(err, ESK_ERANGE, "instrument \"%s\": row %llu of a batch of %lld", name,
 			(unsigned long long)first_row, (long long)array->length);
 	if (status != ESK_OK)
 		return status;
@@ -158,7 +158,7 @@ static esk_status stream_failed(struct ArrowArrayStream *stream, int error, esk_
 {
 	const char *why = stream->get_last_error(stream);
 	esk_status status = error == ENOMEM ? ESK_ENOMEM : error == ENOTSUP ? ESK_EUNSUPPORTED : ESK_ECORRUPT;
-	return esk_daq_fail(err, status, "%s", why != NULL ? why : strerror(error));
+	return esk_fail(err, status, "%s", why != NULL ? why : strerror(error));
 }
 
 static esk_status write_batches(esk_session *session, const char *instrument, struct ArrowArrayStream *stream,

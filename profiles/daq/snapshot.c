@@ -69,7 +69,7 @@ static esk_status put(copy *c, const uint8_t *from, size_t size, esk_error *err)
 		size_t capacity = c->capacity * 2 > c->size + size ? c->capacity * 2 : c->size + size;
 		uint8_t *grown = realloc(c->data, capacity);
 		if (grown == NULL)
-			return esk_daq_fail_memory(err, capacity, "a snapshot");
+			return esk_fail_memory(err, capacity, "a snapshot");
 		c->data = grown;
 		c->capacity = capacity;
 	}
@@ -109,7 +109,7 @@ esk_status esk_daq_read_snapshot(esk_ring *ring, void **ret_data, size_t *ret_si
 		return status;
 	esk_ring_get_stats(ring, &stats);
 	c.data = malloc(c.capacity);
-	status = c.data == NULL ? esk_daq_fail_memory(err, c.capacity, "a snapshot")
+	status = c.data == NULL ? esk_fail_memory(err, c.capacity, "a snapshot")
 				: copy_records(consumer, stats.head_position, &c, err);
 	esk_consumer_close(consumer);
 	if (status != ESK_OK) {

@@ -17,7 +17,7 @@ static esk_status grow(esk_replay_columns *columns, size_t more, esk_error *err)
 	capacity = capacity < 32 ? 32 : 2 * capacity;
 	esk_column *grown = realloc(columns->steps, capacity * sizeof *grown);
 	if (grown == NULL)
-		return esk_replay_fail_memory(err, capacity * sizeof *grown, "columns");
+		return esk_fail_memory(err, capacity * sizeof *grown, "columns");
 	columns->steps = grown;
 	columns->capacity = capacity;
 	return ESK_OK;
@@ -54,22 +54,22 @@ static esk_status parse_leaves(const char *name, const char *text, bool groups, 
 	size_t *ret_count, esk_error *err)
 {
 	if (has_names(text) && !groups)
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"%s: expected one cell, as \"u8[210,160,3]\", found \"%.100s\"", name, text);
 	size_t bytes = strlen(name) + strlen(text) + 2;
 	char *spec = malloc(bytes);
 	esk_error inner;
 	if (spec == NULL)
-		return esk_replay_fail_memory(err, bytes, "a column spec");
+		return esk_fail_memory(err, bytes, "a column spec");
 	snprintf(spec, bytes, "%s%s%s", has_names(text) ? "" : name, has_names(text) ? "" : ":", text);
 	esk_status status = esk_columns_parse(spec, ret_columns, ret_count, &inner);
 	free(spec);
 	if (status != ESK_OK)
-		return esk_replay_fail(err, status, "%s: %s", name, inner.message);
+		return esk_fail(err, status, "%s: %s", name, inner.message);
 	if (!has_names(text) && *ret_count != 1) {
 		esk_columns_free(*ret_columns);
-		return esk_replay_fail(err, ESK_EINVAL, "%s: expected one cell, found %zu in \"%.100s\"",
-			name, *ret_count, text);
+		return esk_fail(err, ESK_EINVAL, "%s: expected one cell, found %zu in \"%.100s\"", name,
+			*ret_count, text);
 	}
 	return ESK_OK;
 }
@@ -93,8 +93,8 @@ static esk_status add_leaves(esk_replay_columns *columns, const char *name, cons
 		column->chunk_rows = chunk_rows;
 		if (has_names(text) && (size_t)snprintf(column->name, sizeof column->name, "%s/%s", name,
 					       parsed[i].name) >= sizeof column->name)
-			status = esk_replay_fail(err, ESK_EINVAL, "%s: the leaf \"%s\" has too long a name",
-				name, parsed[i].name);
+			status = esk_fail(err, ESK_EINVAL, "%s: the leaf \"%s\" has too long a name", name,
+				parsed[i].name);
 		columns->step_count++;
 	}
 	esk_columns_free(parsed);
@@ -123,11 +123,11 @@ static esk_status add_extra(esk_replay_columns *columns, const char *text, esk_e
 	esk_error inner;
 	esk_status status = esk_columns_parse(text, &parsed, &count, &inner);
 	if (status != ESK_OK)
-		return esk_replay_fail(err, status, "extra columns: %s", inner.message);
+		return esk_fail(err, status, "extra columns: %s", inner.message);
 	for (size_t i = 0; i < count && status == ESK_OK; i++)
 		for (size_t t = 0; t < sizeof taken / sizeof *taken && status == ESK_OK; t++)
 			if (is_below(parsed[i].name, taken[t]))
-				status = esk_replay_fail(err, ESK_EINVAL,
+				status = esk_fail(err, ESK_EINVAL,
 					"extra column \"%s\": the name \"%s\" is the replay layout's; take "
 					"another",
 					parsed[i].name, taken[t]);
@@ -177,7 +177,7 @@ static esk_status make_episodes(esk_replay_columns *columns, bool final_observat
 	size_t count = ESK_REPLAY_EPISODE_COLUMNS + finals;
 	columns->episodes = calloc(count, sizeof *columns->episodes);
 	if (columns->episodes == NULL)
-		return esk_replay_fail_memory(err, count * sizeof *columns->episodes, "columns");
+		return esk_fail_memory(err, count * sizeof *columns->episodes, "columns");
 	columns->episode_count = count;
 	for (size_t i = 0; i < ESK_REPLAY_EPISODE_COLUMNS; i++) {
 		columns->episodes[i].dtype = own[i].dtype;
@@ -191,7 +191,7 @@ static esk_status make_episodes(esk_replay_columns *columns, bool final_observat
 		const char *leaf = column->name + strlen("observations");
 		char name[sizeof column->name];
 		if ((size_t)snprintf(name, sizeof name, "final_observations%s", leaf) >= sizeof name)
-			return esk_replay_fail(
+			return esk_fail(
 				err, ESK_EINVAL, "observations: the leaf \"%s\" has too long a name", leaf);
 		memcpy(column->name, name, sizeof name);
 	}

@@ -7,7 +7,7 @@
  *
  *  1. The steps of an episode lie at or behind its start, and starts rise with the episodes' numbers.
  *  2. Skipped ranges are as long as their episodes, so if a step of another episode lay in one, some step of
- * a skipped episode would lie outside. Steps outside are looked at, all of them.
+ *     a skipped episode would lie outside. Steps outside are looked at, all of them.
  *  3. What a lossy ring dropped makes rows of /episodes say more steps than there are: then the last step
  *     skipped is not the one it should be, or the next episode does not begin with step 0.
  *
@@ -32,7 +32,7 @@ static esk_status make_room(esk_replay_reader *reader, uint64_t count, esk_error
 		uint64_t capacity = count + count / 2 + 64;
 		esk_replay_entry *grown = realloc(reader->episodes, capacity * sizeof *grown);
 		if (grown == NULL)
-			return esk_replay_fail_memory(err, capacity * sizeof *grown, "episodes");
+			return esk_fail_memory(err, capacity * sizeof *grown, "episodes");
 		reader->episodes = grown;
 		reader->capacity = capacity;
 	}
@@ -85,11 +85,11 @@ static esk_status read_outcomes(
 		return status;
 	size_t size = info.column.dtype.size_bytes;
 	if (info.column.dtype.kind != ESK_STRING_N || info.column.rank != 0)
-		return esk_replay_fail(err, ESK_ETYPE,
-			"\"%s\" of a replay must hold texts of fixed size, as str16", info.path);
+		return esk_fail(err, ESK_ETYPE, "\"%s\" of a replay must hold texts of fixed size, as str16",
+			info.path);
 	char *texts = malloc(count * size);
 	if (texts == NULL)
-		return esk_replay_fail_memory(err, count * size, "outcomes");
+		return esk_fail_memory(err, count * size, "outcomes");
 	status = esk_dataset_read(
 		dataset, (int64_t)first, (int64_t)(first + count), 1, texts, count * size, err);
 	for (size_t i = 0; i < count && status == ESK_OK; i++)
@@ -131,7 +131,7 @@ static esk_status take_row(
 	int64_t start = block->starts[i], length = block->lengths[i];
 	int64_t id = reader->with_ids ? block->ids[i] : (int64_t)block->rows[i];
 	if (id < 0 || (uint64_t)id >= most || start < 0 || length < 0 || start > INT64_MAX - length)
-		return esk_replay_fail(err, ESK_ECORRUPT,
+		return esk_fail(err, ESK_ECORRUPT,
 			"row %llu of /episodes: episode %lld of %lld steps from row %lld on cannot be",
 			(unsigned long long)block->rows[i], (long long)id, (long long)length,
 			(long long)start);
@@ -140,7 +140,7 @@ static esk_status take_row(
 		return status;
 	esk_replay_entry *e = &reader->episodes[id];
 	if (e->has_row)
-		return esk_replay_fail(err, ESK_ECORRUPT,
+		return esk_fail(err, ESK_ECORRUPT,
 			"row %llu of /episodes: there is one of episode %lld before",
 			(unsigned long long)block->rows[i], (long long)id);
 	e->has_row = true;
@@ -166,7 +166,7 @@ static esk_status take_rows(esk_replay_reader *reader, const esk_replay_extent *
 		return ESK_OK;
 	row_block *block = malloc(sizeof *block);
 	if (block == NULL)
-		return esk_replay_fail_memory(err, sizeof *block, "rows of /episodes");
+		return esk_fail_memory(err, sizeof *block, "rows of /episodes");
 	while (reader->row_count < extent->rows && status == ESK_OK) {
 		uint64_t left = extent->rows - reader->row_count;
 		size_t count = left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE;
@@ -251,7 +251,7 @@ static esk_status take_step(esk_replay_reader *reader, uint64_t row, int64_t id,
 	bool *ret_wrong, esk_error *err)
 {
 	if (id < 0 || (uint64_t)id >= most)
-		return esk_replay_fail(err, ESK_ECORRUPT, "row %llu of /episode_ids is %lld, which cannot be",
+		return esk_fail(err, ESK_ECORRUPT, "row %llu of /episode_ids is %lld, which cannot be",
 			(unsigned long long)row, (long long)id);
 	esk_status status = make_room(reader, (uint64_t)id + 1, err);
 	if (status != ESK_OK)
@@ -312,8 +312,7 @@ static esk_status assign_steps(esk_replay_reader *reader, const esk_replay_exten
 		if (status == ESK_OK && buf == NULL && reader->known < extent->steps)
 			buf = malloc(2 * SCAN_ROWS * sizeof *buf);
 		if (status == ESK_OK && buf == NULL && reader->known < extent->steps)
-			status = esk_replay_fail_memory(
-				err, 2 * SCAN_ROWS * sizeof *buf, "numbers of episodes");
+			status = esk_fail_memory(err, 2 * SCAN_ROWS * sizeof *buf, "numbers of episodes");
 		if (status == ESK_OK && !wrong && reader->known < extent->steps)
 			status = scan(reader, extent, buf, &wrong, err);
 		if (wrong)
@@ -333,7 +332,7 @@ static esk_status place_told(esk_replay_reader *reader, const esk_replay_extent 
 		esk_replay_entry *e = &reader->episodes[i];
 		uint64_t stop = e->told_start + e->told_length;
 		if (e->told_start < end || stop > extent->reach)
-			return esk_replay_fail(err, ESK_ECORRUPT,
+			return esk_fail(err, ESK_ECORRUPT,
 				"/episodes: episode %llu has rows %llu:%llu, expected them behind %llu and "
 				"below %llu",
 				(unsigned long long)i, (unsigned long long)e->told_start,
@@ -422,7 +421,7 @@ esk_status esk_replay_outcomes(esk_replay_reader *reader, const uint64_t *rows, 
 	esk_status status = ESK_OK;
 	uint8_t *flags = calloc(3, count + 1);
 	if (flags == NULL)
-		return esk_replay_fail_memory(err, 3 * count, "flags");
+		return esk_fail_memory(err, 3 * count, "flags");
 	uint8_t *terminated = flags, *truncated = flags + count, *done = flags + 2 * count;
 	if (has->terminated != NULL)
 		status = esk_replay_read_flags_at(has->terminated, rows, count, terminated, err);
@@ -443,8 +442,8 @@ static esk_status find_entry(
 	esk_replay_reader *reader, uint64_t id, const esk_replay_entry **ret_entry, esk_error *err)
 {
 	if (id >= reader->count)
-		return esk_replay_fail(err, ESK_ERANGE, "episode %llu: there are %llu",
-			(unsigned long long)id, (unsigned long long)reader->count);
+		return esk_fail(err, ESK_ERANGE, "episode %llu: there are %llu", (unsigned long long)id,
+			(unsigned long long)reader->count);
 	*ret_entry = &reader->episodes[id];
 	return ESK_OK;
 }
@@ -460,7 +459,7 @@ static esk_status sum_rewards(
 	size_t bytes = e->length * (sizeof(double) + sizeof(uint64_t));
 	double *rewards = malloc(bytes);
 	if (rewards == NULL)
-		return esk_replay_fail_memory(err, bytes, "rewards");
+		return esk_fail_memory(err, bytes, "rewards");
 	uint64_t *rows = (uint64_t *)(rewards + e->length);
 	esk_status status;
 	if (is_contiguous(e)) {
@@ -495,7 +494,6 @@ esk_status esk_replay_reader_episode(
 	if (status != ESK_OK)
 		return status;
 	esk_replay_episode episode = {
-		.struct_size = ret_episode->struct_size,
 		.id = id,
 		.start = e->start,
 		.length = e->length,
@@ -507,8 +505,7 @@ esk_status esk_replay_reader_episode(
 		.ended_ns = e->ended_ns,
 		.final_row = e->has_row ? e->final_row : -1,
 	};
-	size_t bytes = ret_episode->struct_size < sizeof episode ? ret_episode->struct_size : sizeof episode;
-	memcpy(ret_episode, &episode, bytes);
+	esk_struct_give(ret_episode, &episode, sizeof episode);
 	return ESK_OK;
 }
 
@@ -534,7 +531,7 @@ esk_status esk_replay_reader_episode_rows(
 				ret_rows[found++] = at + i;
 	}
 	if (status == ESK_OK && found != e->length)
-		status = esk_replay_fail(err, ESK_ECORRUPT,
+		status = esk_fail(err, ESK_ECORRUPT,
 			"/episode_ids names %llu steps of episode %llu, %llu were there before",
 			(unsigned long long)found, (unsigned long long)id, (unsigned long long)e->length);
 	return status;
@@ -553,7 +550,7 @@ static esk_status arrange_by_ids(esk_replay_reader *reader, uint64_t *offsets, u
 			if (id < reader->count && offsets[id] < total)
 				ret_rows[offsets[id]++] = at + i;
 			else
-				status = esk_replay_fail(err, ESK_ECORRUPT,
+				status = esk_fail(err, ESK_ECORRUPT,
 					"row %llu of /episode_ids is not what it was",
 					(unsigned long long)(at + i));
 		}
@@ -570,7 +567,7 @@ esk_status esk_replay_episodes_arrange(esk_replay_reader *reader, uint64_t *ret_
 	size_t bytes = reader->count * sizeof(uint64_t) + SCAN_ROWS * sizeof(int64_t);
 	uint64_t *offsets = contiguous ? NULL : malloc(bytes);
 	if (!contiguous && offsets == NULL)
-		return esk_replay_fail_memory(err, bytes, "episodes");
+		return esk_fail_memory(err, bytes, "episodes");
 	for (uint64_t i = 0; i < reader->count; i++) {
 		const esk_replay_entry *e = &reader->episodes[i];
 		if (!contiguous)

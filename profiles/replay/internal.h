@@ -5,16 +5,10 @@
 #ifndef ESK_REPLAY_INTERNAL_H
 #define ESK_REPLAY_INTERNAL_H
 
+#include <esker/profile.h>
 #include <esker/replay.h>
 
-/* ---- numbers.c: failing, options, numbers ---- */
-
-/* Fills `err` (if not NULL) and returns `code`. */
-esk_status esk_replay_fail(esk_error *err, esk_status code, const char *format, ...) ESK_PRINTF(3, 4);
-esk_status esk_replay_fail_memory(esk_error *err, size_t bytes, const char *what);
-
-/* Copies a caller's struct that begins with its size: what it does not have yet stays zero. */
-void esk_replay_take_struct(void *to, size_t to_bytes, const void *from);
+/* ---- numbers.c ---- */
 
 /* Whether the column is one number or truth value that the two calls below read. */
 bool esk_replay_is_number(const esk_column *column);

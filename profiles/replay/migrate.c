@@ -35,7 +35,7 @@ static bool go_on(void *arg)
 
 static esk_status fail_stopped(const esk_migrate_work *work, esk_error *err)
 {
-	return esk_replay_fail(err, ESK_ECLOSED,
+	return esk_fail(err, ESK_ECLOSED,
 		"the migration of %s was stopped in the phase \"%s\"; the same call goes on from there",
 		work->path, work->phase);
 }
@@ -92,7 +92,7 @@ static esk_status open_base(
 	esk_status status = esk_reader_open(work->store, run->name, ret_reader, &inner);
 	if (status == ESK_ENOTFOUND)
 		return ESK_OK;
-	return status == ESK_OK ? ESK_OK : esk_replay_fail(err, status, "%s", inner.message);
+	return status == ESK_OK ? ESK_OK : esk_fail(err, status, "%s", inner.message);
 }
 
 esk_status esk_migrate_open_run(
@@ -164,7 +164,7 @@ static esk_status prepare(esk_migrate_work *work, esk_error *err)
 		return status;
 	work->layouts = calloc(work->plan.run_count, sizeof *work->layouts);
 	if (work->layouts == NULL)
-		return esk_replay_fail_memory(err, work->plan.run_count * sizeof *work->layouts, "layouts");
+		return esk_fail_memory(err, work->plan.run_count * sizeof *work->layouts, "layouts");
 	for (size_t i = 0; i < work->plan.run_count && status == ESK_OK; i++)
 		status = prepare_run(work, i, err);
 	work->report.runs = work->plan.run_count;
@@ -226,9 +226,9 @@ esk_status esk_replay_migrate(esk_store *store, const char *legacy_path,
 		.options = ESK_REPLAY_MIGRATE_OPTIONS_INIT,
 		.phase = "read"};
 	if (options != NULL)
-		esk_replay_take_struct(&work.options, sizeof work.options, options);
+		esk_struct_take(&work.options, sizeof work.options, options);
 	if (work.options.drop_blobs && work.options.no_refs)
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"drop_blobs and no_refs: a database without refs would not tell where its arrays "
 			"are");
 	esk_status status = esk_legacy_open(legacy_path, !work.options.no_refs, &work.legacy, err);

@@ -121,7 +121,7 @@ static esk_status find_text(esk_legacy *legacy, const esk_migrate_plan *plan, co
 	size_t most = run->count < SAMPLES ? run->count : SAMPLES;
 	uint8_t *cells = malloc(cells_bytes + 1);
 	if (cells == NULL)
-		return esk_replay_fail_memory(err, cells_bytes, "the arrays of a step");
+		return esk_fail_memory(err, cells_bytes, "the arrays of a step");
 	esk_status status = ESK_OK;
 	for (size_t i = 0; i < most && status == ESK_OK && form->text == NULL && form->leaf_count > 0; i++) {
 		esk_value values[ESK_LEGACY_COLUMNS];
@@ -167,7 +167,7 @@ esk_status esk_migrate_layout_survey(esk_legacy *legacy, const esk_migrate_plan 
 	survey *s = calloc(1, sizeof *s);
 	*ret_layout = (esk_migrate_layout){0};
 	if (s == NULL)
-		return esk_replay_fail_memory(err, sizeof *s, "a survey");
+		return esk_fail_memory(err, sizeof *s, "a survey");
 	esk_status status = look_at_run(legacy, plan, run, s, err);
 	if (status == ESK_OK)
 		status = choose(s, ret_layout, err);
@@ -206,7 +206,7 @@ static esk_status finish(FILE *out, char **text, char **ret_spec, esk_error *err
 	if (out == NULL || fclose(out) != 0) {
 		if (out != NULL)
 			free(*text);
-		return esk_replay_fail_memory(err, 256, "a column spec");
+		return esk_fail_memory(err, 256, "a column spec");
 	}
 	*ret_spec = *text;
 	return ESK_OK;
@@ -290,7 +290,7 @@ esk_status esk_migrate_layout_save(const esk_migrate_layout *layout, const char 
 	char *text = metadata != NULL && whole ? json_dumps(metadata, JSON_COMPACT) : NULL;
 	json_decref(metadata);
 	if (text == NULL)
-		return esk_replay_fail(err, ESK_EUNSUPPORTED,
+		return esk_fail(err, ESK_EUNSUPPORTED,
 			"run \"%s\": its run_id or a key of its payloads is no UTF-8 text", run->name);
 	*ret_metadata = text;
 	return ESK_OK;
@@ -373,12 +373,12 @@ esk_status esk_migrate_layout_load(
 	*ret_layout = (esk_migrate_layout){0};
 	esk_status status = ESK_OK;
 	if (!json_is_object(migration))
-		status = esk_replay_fail(err, ESK_EEXIST,
+		status = esk_fail(err, ESK_EEXIST,
 			"the store has a run \"%s\" already, which no migration made; migrate into another "
 			"store",
 			run);
 	else if (!load(migration, ret_layout))
-		status = esk_replay_fail(err, ESK_ECORRUPT,
+		status = esk_fail(err, ESK_ECORRUPT,
 			"run \"%s\": its metadata does not say any more how it was migrated; migrate into "
 			"another store",
 			run);

@@ -90,12 +90,11 @@ static esk_status fail_sql(const esk_legacy *legacy, int code, const char *doing
 		status = ESK_ENOMEM;
 		break;
 	case SQLITE_INTERRUPT:
-		return esk_replay_fail(err, ESK_ECLOSED, "%s: %s was interrupted", legacy->path, doing);
+		return esk_fail(err, ESK_ECLOSED, "%s: %s was interrupted", legacy->path, doing);
 	default:
 		break;
 	}
-	return esk_replay_fail(
-		err, status, "%s: %s: %s%s", legacy->path, doing, sqlite3_errmsg(legacy->db), hint);
+	return esk_fail(err, status, "%s: %s: %s%s", legacy->path, doing, sqlite3_errmsg(legacy->db), hint);
 }
 
 static esk_status run_sql(esk_legacy *legacy, const char *sql, const char *doing, esk_error *err)
@@ -165,11 +164,11 @@ static esk_status look_at_steps(esk_legacy *legacy, esk_error *err)
 	if (code != SQLITE_OK)
 		return fail_sql(legacy, code, "reading its tables", err);
 	if (count == 0)
-		return esk_replay_fail(err, ESK_ENOTFOUND,
+		return esk_fail(err, ESK_ENOTFOUND,
 			"%s: no table `steps`: this is no telemetry database (its path may be wrong)",
 			legacy->path);
 	if (!legacy->has[ESK_LEGACY_OBSERVATION] && !legacy->has[ESK_LEGACY_RENDER])
-		return esk_replay_fail(err, ESK_EUNSUPPORTED,
+		return esk_fail(err, ESK_EUNSUPPORTED,
 			"%s: the table `steps` has neither a column `observation` nor `render_payload`: "
 			"there is "
 			"nothing to migrate",
@@ -186,7 +185,7 @@ static esk_status look(esk_legacy *legacy, esk_error *err)
 	int code = sqlite3_prepare_v2(legacy->db, "SELECT rowid FROM steps LIMIT 0", -1, &probe, NULL);
 	sqlite3_finalize(probe);
 	if (code != SQLITE_OK)
-		return esk_replay_fail(err, ESK_EUNSUPPORTED,
+		return esk_fail(err, ESK_EUNSUPPORTED,
 			"%s: `steps` is a view or a table WITHOUT ROWID; copy it into an ordinary table "
 			"first",
 			legacy->path);
@@ -200,11 +199,11 @@ esk_status esk_legacy_open(const char *path, bool writes, esk_legacy **ret_legac
 {
 	struct stat st;
 	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
-		return esk_replay_fail(err, ESK_ENOTFOUND, "%s: there is no such file", path);
+		return esk_fail(err, ESK_ENOTFOUND, "%s: there is no such file", path);
 	esk_legacy *legacy = calloc(1, sizeof *legacy);
 	if (legacy == NULL || (legacy->path = strdup(path)) == NULL) {
 		free(legacy);
-		return esk_replay_fail_memory(err, sizeof *legacy, "a legacy database");
+		return esk_fail_memory(err, sizeof *legacy, "a legacy database");
 	}
 	esk_status status = ESK_OK;
 	int flags = (writes ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX;
@@ -218,7 +217,7 @@ esk_status esk_legacy_open(const char *path, bool writes, esk_legacy **ret_legac
 	if (status == ESK_OK)
 		status = look(legacy, err);
 	if (status == ESK_OK && writes && sqlite3_db_readonly(legacy->db, "main") == 1)
-		status = esk_replay_fail(err, ESK_EACCES, "%s: may not be written", path);
+		status = esk_fail(err, ESK_EACCES, "%s: may not be written", path);
 	if (status != ESK_OK) {
 		esk_legacy_close(legacy);
 		return status;
@@ -333,7 +332,7 @@ esk_status esk_legacy_fetch(
 	sqlite3_bind_int64(legacy->fetch, 1, rowid);
 	int code = sqlite3_step(legacy->fetch);
 	if (code == SQLITE_DONE)
-		return esk_replay_fail(err, ESK_ENOTFOUND,
+		return esk_fail(err, ESK_ENOTFOUND,
 			"%s: the step with rowid %lld is gone: another process changes the database",
 			legacy->path, (long long)rowid);
 	if (code != SQLITE_ROW)
@@ -503,7 +502,7 @@ static esk_status check_room(const char *directory, const char *path, uint64_t n
 	uint64_t there = (uint64_t)place.f_bavail * place.f_frsize;
 	if (there >= needed)
 		return ESK_OK;
-	return esk_replay_fail(err, ESK_ENOSPC,
+	return esk_fail(err, ESK_ENOSPC,
 		"%s: the arrays are dropped, but the file keeps its size: VACUUM needs %llu MB free in %s, "
 		"where "
 		"%llu MB are; make room (or set SQLITE_TMPDIR), then run the same command again",
@@ -523,7 +522,7 @@ static esk_status check_space(esk_legacy *legacy, esk_error *err)
 		return status;
 	char *own = strdup(legacy->path);
 	if (own == NULL)
-		return esk_replay_fail_memory(err, strlen(legacy->path), "a path");
+		return esk_fail_memory(err, strlen(legacy->path), "a path");
 	char *slash = strrchr(own, '/');
 	if (slash != NULL)
 		slash[slash == own] = '\0';

@@ -31,7 +31,7 @@ typedef struct matching {
 
 static esk_status fail_foreign(const matching *m, const char *what, uint64_t row, esk_error *err)
 {
-	return esk_replay_fail(err, ESK_ECORRUPT,
+	return esk_fail(err, ESK_ECORRUPT,
 		"run \"%s\", row %llu: %s; it was migrated from another database, or this one was changed "
 		"since. "
 		"Migrate into another store",
@@ -49,7 +49,7 @@ static esk_status read_column(
 		return status;
 	*ret_values = malloc((rows + 1) * sizeof **ret_values);
 	if (*ret_values == NULL)
-		return esk_replay_fail_memory(err, rows * sizeof **ret_values, name);
+		return esk_fail_memory(err, rows * sizeof **ret_values, name);
 	return esk_dataset_read(dataset, 0, (int64_t)rows, 1, *ret_values, rows * sizeof **ret_values, err);
 }
 
@@ -61,7 +61,7 @@ static esk_status read_run(matching *m, esk_replay_reader *reader, esk_error *er
 	m->claimed = calloc(m->rows + 1, 1);
 	m->unclaimed = malloc((m->rows + 1) * sizeof *m->unclaimed);
 	if (m->claimed == NULL || m->unclaimed == NULL)
-		return esk_replay_fail_memory(err, m->rows * sizeof *m->unclaimed, "the run's rows");
+		return esk_fail_memory(err, m->rows * sizeof *m->unclaimed, "the run's rows");
 	esk_status status =
 		read_column(base, esk_migrate_extra_names[ESK_MIGRATE_ROWID], m->rows, &m->rowids, err);
 	if (status == ESK_OK && layout->has_extra[ESK_MIGRATE_INDEX])

@@ -205,7 +205,7 @@ static esk_status find_earlier(moving *m, esk_error *err)
 	const esk_migrate_plan *plan = &m->work->plan;
 	m->earlier = malloc((plan->episode_count + 1) * sizeof *m->earlier);
 	if (m->earlier == NULL)
-		return esk_replay_fail_memory(err, plan->episode_count * sizeof *m->earlier, "episodes");
+		return esk_fail_memory(err, plan->episode_count * sizeof *m->earlier, "episodes");
 	for (size_t i = 0; i < plan->episode_count; i++)
 		m->earlier[i] = -1;
 	uint64_t rows = m->reader != NULL ? esk_replay_reader_steps(m->reader) : 0;
@@ -214,7 +214,7 @@ static esk_status find_earlier(moving *m, esk_error *err)
 	esk_dataset *ids;
 	int64_t *numbers = malloc(rows * sizeof *numbers);
 	if (numbers == NULL)
-		return esk_replay_fail_memory(err, rows * sizeof *numbers, "episode_ids");
+		return esk_fail_memory(err, rows * sizeof *numbers, "episode_ids");
 	esk_status status = esk_reader_find(esk_replay_reader_base(m->reader), "episode_ids", &ids, err);
 	if (status == ESK_OK)
 		status = esk_dataset_read(ids, 0, (int64_t)rows, 1, numbers, rows * sizeof *numbers, err);
@@ -234,7 +234,7 @@ static esk_status check_payloads(const moving *m, const esk_migrate_step *step, 
 		    (step->obs_ref == ESK_MIGRATE_REF_OWN && !step->has_observation);
 	if (!gone)
 		return ESK_OK;
-	return esk_replay_fail(err, ESK_ENOTFOUND,
+	return esk_fail(err, ESK_ENOTFOUND,
 		"the arrays of run \"%s\" were moved into another store, and dropped from %s (as at rowid "
 		"%lld): name "
 		"that store",
@@ -246,7 +246,7 @@ static esk_status find_todo(moving *m, esk_error *err)
 	const esk_migrate_step *steps = m->work->plan.steps;
 	m->todo = malloc((m->run->count + 1) * sizeof *m->todo);
 	if (m->todo == NULL)
-		return esk_replay_fail_memory(err, m->run->count * sizeof *m->todo, "the steps to move");
+		return esk_fail_memory(err, m->run->count * sizeof *m->todo, "the steps to move");
 	esk_status status = ESK_OK;
 	for (size_t i = m->run->first; i < m->run->first + m->run->count && status == ESK_OK; i++) {
 		if (steps[i].row != ESK_MIGRATE_NO_ROW)

@@ -327,7 +327,7 @@ esk_status esk_payload_choose(const esk_payload_survey *survey, const esk_payloa
 	size_t bytes = (survey->seen_count + 1) * sizeof(esk_payload_leaf);
 	*ret_form = (esk_payload_form){.leaves = calloc(1, bytes)};
 	if (ret_form->leaves == NULL)
-		return esk_replay_fail_memory(err, bytes, "the leaves of a payload");
+		return esk_fail_memory(err, bytes, "the leaves of a payload");
 	for (size_t i = 0; i < survey->seen_count; i++) {
 		const esk_payload_seen *seen = &survey->seen[i];
 		esk_kind kind = choose_kind(&seen->form, told);

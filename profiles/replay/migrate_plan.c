@@ -174,13 +174,13 @@ static esk_status add_run(planning *p, const char *legacy_name, uint32_t *ret_ru
 {
 	esk_migrate_plan *plan = p->plan;
 	if (!make_room((void **)&plan->runs, &plan->run_capacity, plan->run_count, sizeof *plan->runs))
-		return esk_replay_fail_memory(err, sizeof *plan->runs, "a run");
+		return esk_fail_memory(err, sizeof *plan->runs, "a run");
 	esk_migrate_run *run = &plan->runs[plan->run_count];
 	*run = (esk_migrate_run){.legacy_name = legacy_name};
 	make_run_name(legacy_name, run->name);
 	for (size_t i = 0; i < plan->run_count; i++)
 		if (strcmp(plan->runs[i].name, run->name) == 0)
-			return esk_replay_fail(err, ESK_EEXIST,
+			return esk_fail(err, ESK_EEXIST,
 				"the run_ids \"%.100s\" and \"%.100s\" both become the run \"%.100s\"; "
 				"rename one of "
 				"them in the database",
@@ -194,7 +194,7 @@ static esk_status find_run(planning *p, const esk_value *value, uint32_t *ret_ru
 {
 	bool fresh;
 	if (!set_text(&p->key, value, p->fallback))
-		return esk_replay_fail_memory(err, value->size, "a run_id");
+		return esk_fail_memory(err, value->size, "a run_id");
 	*ret_run = UINT32_MAX;
 	if (p->only != NULL && strcmp(p->key.data, p->only) != 0)
 		return ESK_OK;
@@ -205,7 +205,7 @@ static esk_status find_run(planning *p, const esk_value *value, uint32_t *ret_ru
 	key[0] = 'r';
 	name_slot *slot = name(p->plan->names, key, size + 1, 0, &fresh);
 	if (slot == NULL)
-		return esk_replay_fail_memory(err, size, "a run_id");
+		return esk_fail_memory(err, size, "a run_id");
 	if (!fresh) {
 		*ret_run = slot->number;
 		return ESK_OK;
@@ -221,7 +221,7 @@ static esk_status number_key(
 {
 	name_slot *slot = name(p->plan->names, p->key.data, p->key.size, (uint32_t)count, ret_new);
 	if (slot == NULL)
-		return esk_replay_fail_memory(err, p->key.size, "an episode");
+		return esk_fail_memory(err, p->key.size, "an episode");
 	*ret_number = slot->number;
 	*ret_slot = slot;
 	return ESK_OK;
@@ -234,7 +234,7 @@ static esk_status find_lane(planning *p, uint32_t *ret_lane, esk_error *err)
 	name_slot *slot;
 	bool fresh;
 	if (!make_room((void **)&plan->lanes, &plan->lane_capacity, plan->lane_count, sizeof *plan->lanes))
-		return esk_replay_fail_memory(err, sizeof *plan->lanes, "a worker");
+		return esk_fail_memory(err, sizeof *plan->lanes, "a worker");
 	p->key.data[0] = 'w';
 	esk_status status = number_key(p, plan->lane_count, ret_lane, &slot, &fresh, err);
 	p->key.data[0] = 'e';
@@ -259,10 +259,10 @@ static esk_status find_episode(
 		!add_to_key(&p->key, &entry->agent) ||
 		!make_room((void **)&plan->episodes, &plan->episode_capacity, plan->episode_count,
 			sizeof *plan->episodes))
-		return esk_replay_fail_memory(err, p->key.size, "an episode");
+		return esk_fail_memory(err, p->key.size, "an episode");
 	esk_status status = find_lane(p, &lane, err);
 	if (status == ESK_OK && !add_text(&p->key, &entry->episode, "", &own_size))
-		status = esk_replay_fail_memory(err, p->key.size, "an episode");
+		status = esk_fail_memory(err, p->key.size, "an episode");
 	if (status == ESK_OK)
 		status = number_key(p, plan->episode_count, ret_episode, &slot, &fresh, err);
 	if (status != ESK_OK)
@@ -312,7 +312,7 @@ static esk_status add_step(void *arg, const esk_legacy_entry *entry, esk_error *
 	if (status != ESK_OK)
 		return status;
 	if (!make_room((void **)&plan->steps, &plan->step_capacity, plan->step_count, sizeof *plan->steps))
-		return esk_replay_fail_memory(err, sizeof *plan->steps, "the order of the steps");
+		return esk_fail_memory(err, sizeof *plan->steps, "the order of the steps");
 	uint64_t bytes = entry->observation_bytes + entry->render_bytes;
 	uint64_t row = entry->row.kind == ESK_INTEGER && entry->row.integer >= 0
 			       ? (uint64_t)entry->row.integer
@@ -392,7 +392,7 @@ static esk_status tell_episode(void *arg, const esk_legacy_episode *said, esk_er
 		if (said->run.kind == ESK_NULL || strcmp(plan->runs[run].legacy_name, run_text.data) == 0)
 			tell_run(t, run, t->p->key.data, said);
 	free(run_text.data);
-	return whole ? ESK_OK : esk_replay_fail_memory(err, said->episode.size, "an episode_id");
+	return whole ? ESK_OK : esk_fail_memory(err, said->episode.size, "an episode_id");
 }
 
 static esk_status read_episodes(planning *p, esk_legacy *legacy, esk_error *err)
@@ -400,7 +400,7 @@ static esk_status read_episodes(planning *p, esk_legacy *legacy, esk_error *err)
 	const esk_migrate_plan *plan = p->plan;
 	telling t = {.p = p, .order = malloc((plan->episode_count + 1) * sizeof *t.order)};
 	if (t.order == NULL)
-		return esk_replay_fail_memory(err, plan->episode_count * sizeof *t.order, "episodes");
+		return esk_fail_memory(err, plan->episode_count * sizeof *t.order, "episodes");
 	for (size_t i = 0; i < plan->episode_count; i++)
 		t.order[i] = (uint32_t)i;
 	qsort_r(t.order, plan->episode_count, sizeof *t.order, by_name, plan->episodes);
@@ -445,13 +445,12 @@ esk_status esk_migrate_plan_make(esk_legacy *legacy, const char *fallback, const
 	*ret_plan = (esk_migrate_plan){.names = calloc(1, sizeof *ret_plan->names)};
 	planning p = {.plan = ret_plan, .legacy = legacy, .fallback = fallback, .only = only};
 	if (ret_plan->names == NULL)
-		return esk_replay_fail_memory(err, sizeof *ret_plan->names, "names");
+		return esk_fail_memory(err, sizeof *ret_plan->names, "names");
 	esk_status status = esk_legacy_scan(legacy, add_step, &p, err);
 	if (status == ESK_OK && ret_plan->step_count == 0)
-		status = only != NULL ? esk_replay_fail(err, ESK_ENOTFOUND,
+		status = only != NULL ? esk_fail(err, ESK_ENOTFOUND,
 						"`steps` has no step with the run_id \"%s\"", only)
-				      : esk_replay_fail(
-						err, ESK_ENOTFOUND, "`steps` is empty: nothing to migrate");
+				      : esk_fail(err, ESK_ENOTFOUND, "`steps` is empty: nothing to migrate");
 	if (status == ESK_OK)
 		status = read_episodes(&p, legacy, err);
 	if (status == ESK_OK)

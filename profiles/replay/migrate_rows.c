@@ -59,7 +59,7 @@ static esk_status parse_job(circle *c, esk_legacy *legacy, size_t number, job *j
 		esk_status status =
 			esk_legacy_fetch(legacy, reading->plan->steps[row->step].rowid, values, &j->err);
 		if (status == ESK_OK && !esk_migrate_parse(reading->layout, values, row, &j->rows.text))
-			status = esk_replay_fail_memory(&j->err, j->rows.text.size, "the text of a step");
+			status = esk_fail_memory(&j->err, j->rows.text.size, "the text of a step");
 		if (status != ESK_OK)
 			return status;
 	}
@@ -150,8 +150,8 @@ static esk_status work(circle *c, uint32_t threads, esk_error *err)
 	uint32_t started = 0;
 	while (started < threads && pthread_create(&handles[started], NULL, run_thread, c) == 0)
 		started++;
-	esk_status status = started > 0 ? hand_on(c, err)
-					: esk_replay_fail(err, ESK_ENOMEM, "no thread could be started");
+	esk_status status =
+		started > 0 ? hand_on(c, err) : esk_fail(err, ESK_ENOMEM, "no thread could be started");
 	pthread_mutex_lock(&c->mutex);
 	c->stop = true;
 	pthread_cond_broadcast(&c->changed);
@@ -174,10 +174,10 @@ esk_status esk_migrate_read(const esk_migrate_reading *reading, esk_error *err)
 	c.job_count = (reading->count + c.job_rows - 1) / c.job_rows;
 	pthread_mutex_init(&c.mutex, NULL);
 	pthread_cond_init(&c.changed, NULL);
-	esk_status status = make_jobs(&c) ? work(&c, threads, err)
-					  : esk_replay_fail_memory(err,
-						    c.size * c.job_rows * reading->layout->cells_bytes,
-						    "the arrays of some steps");
+	esk_status status = make_jobs(&c)
+				    ? work(&c, threads, err)
+				    : esk_fail_memory(err, c.size * c.job_rows * reading->layout->cells_bytes,
+					      "the arrays of some steps");
 	drop_jobs(&c);
 	pthread_cond_destroy(&c.changed);
 	pthread_mutex_destroy(&c.mutex);

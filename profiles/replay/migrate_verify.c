@@ -36,7 +36,7 @@ static esk_status fail_differs(
 	const verifying *v, size_t payload, const esk_migrate_row *row, const char *what, esk_error *err)
 {
 	const esk_migrate_step *step = &v->work->plan.steps[row->step];
-	return esk_replay_fail(err, ESK_ECORRUPT,
+	return esk_fail(err, ESK_ECORRUPT,
 		"h5://%s/%s/%llu is not what the database has at rowid %lld: %s. Nothing was dropped; 'esker "
 		"verify' "
 		"checks the run's file",
@@ -141,7 +141,7 @@ static esk_status verify_rows(void *arg, const esk_migrate_rows *rows, esk_error
 	verifying *v = arg;
 	esk_status status = ESK_OK;
 	if (!make_room(v, rows->count))
-		return esk_replay_fail_memory(err, rows->count * v->largest, "arrays to compare");
+		return esk_fail_memory(err, rows->count * v->largest, "arrays to compare");
 	for (size_t r = 0; r < rows->count; r++)
 		v->rows[r] = v->work->plan.steps[rows->rows[r].step].row;
 	for (size_t p = 0; p < ESK_MIGRATE_PAYLOADS && status == ESK_OK; p++) {
@@ -172,7 +172,7 @@ static esk_status find_datasets(verifying *v, esk_reader *base, esk_error *err)
 			if (status == ESK_OK)
 				status = esk_dataset_get_info(v->leaves[p][i], &info, err);
 			if (status == ESK_OK && esk_column_cell_bytes(&info.column) != leaf->cell_bytes)
-				status = esk_replay_fail(err, ESK_ESHAPE,
+				status = esk_fail(err, ESK_ESHAPE,
 					"h5://%s/%s has cells of %llu bytes, expected %zu", v->run->name,
 					path, (unsigned long long)esk_column_cell_bytes(&info.column),
 					leaf->cell_bytes);
@@ -190,7 +190,7 @@ static esk_status find_todo(verifying *v, esk_error *err)
 	const esk_migrate_run *run = v->run;
 	v->todo = malloc((run->count + 1) * sizeof *v->todo);
 	if (v->todo == NULL)
-		return esk_replay_fail_memory(err, run->count * sizeof *v->todo, "the steps to verify");
+		return esk_fail_memory(err, run->count * sizeof *v->todo, "the steps to verify");
 	for (size_t i = run->first; i < run->first + run->count; i++)
 		if (esk_migrate_needs_verify(v->work, &v->work->plan.steps[i]))
 			v->todo[v->todo_count++] = i;

@@ -1,38 +1,11 @@
-/* Failing with a message, options of any age, and numbers of any dtype: foreign files keep rewards as f64 or
+/* Numbers of any dtype: foreign files keep rewards as f64 or
  * i32, flags as u8, and so on. */
 #include "internal.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define BLOCK_ROWS 8192
-
-esk_status esk_replay_fail(esk_error *err, esk_status code, const char *format, ...)
-{
-	if (err == NULL)
-		return code;
-	va_list args;
-	va_start(args, format);
-	err->code = code;
-	vsnprintf(err->message, sizeof err->message, format, args);
-	va_end(args);
-	return code;
-}
-
-esk_status esk_replay_fail_memory(esk_error *err, size_t bytes, const char *what)
-{
-	return esk_replay_fail(err, ESK_ENOMEM, "out of memory: %zu bytes for %s", bytes, what);
-}
-
-void esk_replay_take_struct(void *to, size_t to_bytes, const void *from)
-{
-	size_t from_bytes;
-	memcpy(&from_bytes, from, sizeof from_bytes);
-	memset(to, 0, to_bytes);
-	memcpy(to, from, from_bytes < to_bytes ? from_bytes : to_bytes);
-}
 
 bool esk_replay_is_number(const esk_column *column)
 {
@@ -49,7 +22,7 @@ static esk_status check_number(esk_dataset *dataset, esk_column *ret_column, esk
 		return status;
 	if (!esk_replay_is_number(&info.column)) {
 		esk_dtype_format(info.column.dtype, dtype, sizeof dtype);
-		return esk_replay_fail(err, ESK_ETYPE,
+		return esk_fail(err, ESK_ETYPE,
 			"\"%s\" of a replay must hold one number a row, found cells of rank %u, dtype %s",
 			info.path, info.column.rank, dtype);
 	}
@@ -142,7 +115,7 @@ static esk_status read_blocks(esk_dataset *dataset, uint64_t start, uint64_t cou
 			dataset, (int64_t)start, (int64_t)(start + count), 1, to, count * cell_bytes, err);
 	uint8_t *cells = malloc(BLOCK_ROWS * cell_bytes);
 	if (cells == NULL)
-		return esk_replay_fail_memory(err, BLOCK_ROWS * cell_bytes, "a block of numbers");
+		return esk_fail_memory(err, BLOCK_ROWS * cell_bytes, "a block of numbers");
 	for (uint64_t at = 0; at < count && status == ESK_OK; at += BLOCK_ROWS) {
 		uint64_t rows = count - at < BLOCK_ROWS ? count - at : BLOCK_ROWS;
 		status = esk_dataset_read(dataset, (int64_t)(start + at), (int64_t)(start + at + rows), 1,
@@ -160,7 +133,7 @@ static esk_status take_integers(void *arg, const esk_column *column, uint64_t fi
 	int64_t *to = (int64_t *)arg + first;
 	for (uint64_t i = 0; i < count; i++)
 		if (!integer_at(column->dtype.kind, cells + i * column->dtype.size_bytes, &to[i]))
-			return esk_replay_fail(err, ESK_ERANGE,
+			return esk_fail(err, ESK_ERANGE,
 				"\"%s\" of a replay holds a value that is no 64-bit integer", column->name);
 	return ESK_OK;
 }
@@ -198,7 +171,7 @@ static esk_status read_cells(esk_dataset *dataset, const uint64_t *rows, size_t 
 	size_t bytes = count * ret_column->dtype.size_bytes;
 	uint8_t *cells = malloc(bytes + 1);
 	if (cells == NULL)
-		return esk_replay_fail_memory(err, bytes, "numbers");
+		return esk_fail_memory(err, bytes, "numbers");
 	status = esk_dataset_read_rows(dataset, rows, count, cells, bytes, err);
 	if (status != ESK_OK) {
 		free(cells);

@@ -61,13 +61,13 @@ static esk_status find_datasets(esk_replay_reader *reader, esk_error *err)
 		return ESK_OK;
 	esk_replay_datasets has = {.steps = calloc(count, sizeof *has.steps)};
 	if (has.steps == NULL)
-		return esk_replay_fail_memory(err, count * sizeof *has.steps, "datasets");
+		return esk_fail_memory(err, count * sizeof *has.steps, "datasets");
 	esk_status status = ESK_OK;
 	for (size_t i = 0; i < count && status == ESK_OK; i++) {
 		esk_dataset_info info = {.struct_size = sizeof info};
 		esk_dataset *dataset = esk_reader_dataset_at(reader->base, i);
 		status = dataset != NULL ? esk_dataset_get_info(dataset, &info, err)
-					 : esk_replay_fail(err, ESK_EIO, "a dataset went away; try again");
+					 : esk_fail(err, ESK_EIO, "a dataset went away; try again");
 		if (status == ESK_OK)
 			take_dataset(&has, info.path, dataset);
 	}
@@ -94,7 +94,7 @@ static esk_status check_kind(esk_replay_reader *reader, esk_error *err)
 			 (is_or_below(info.path, "actions") || is_or_below(info.path, "frames"));
 	}
 	return usable ? ESK_OK
-		      : esk_replay_fail(err, ESK_EUNSUPPORTED,
+		      : esk_fail(err, ESK_EUNSUPPORTED,
 				"this is no replay: expected datasets /rewards, /actions or /frames, found "
 				"none of them");
 }
@@ -166,7 +166,7 @@ static esk_status open_over(esk_reader *base, esk_replay_reader **ret_reader, es
 	esk_replay_reader *reader = calloc(1, sizeof *reader);
 	if (reader == NULL) {
 		esk_reader_close(base);
-		return esk_replay_fail_memory(err, sizeof *reader, "a replay reader");
+		return esk_fail_memory(err, sizeof *reader, "a replay reader");
 	}
 	reader->base = base;
 	esk_status status = load(reader, err);
@@ -183,7 +183,7 @@ esk_status esk_replay_reader_open(
 {
 	esk_reader *base;
 	if (run_id == NULL)
-		return esk_replay_fail(err, ESK_EINVAL, "a replay needs a run's name, found NULL");
+		return esk_fail(err, ESK_EINVAL, "a replay needs a run's name, found NULL");
 	esk_status status = esk_reader_open(store, run_id, &base, err);
 	return status == ESK_OK ? open_over(base, ret_reader, err) : status;
 }

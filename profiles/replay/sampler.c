@@ -94,7 +94,7 @@ static esk_status check_options(const esk_replay_sampler_options *options, esk_e
 	} numbers[] = {{"gamma", options->gamma}, {"alpha", options->alpha}, {"beta", options->beta}};
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
 		if (!isfinite(numbers[i].value) || numbers[i].value < 0)
-			return esk_replay_fail(err, ESK_EINVAL,
+			return esk_fail(err, ESK_EINVAL,
 				"sampler: %s is %g, expected a finite number of 0 or more", numbers[i].name,
 				numbers[i].value);
 	return ESK_OK;
@@ -104,7 +104,7 @@ static void take_options(esk_replay_sampler_options *taken, const esk_replay_sam
 {
 	*taken = (esk_replay_sampler_options)ESK_REPLAY_SAMPLER_OPTIONS_INIT;
 	if (options != NULL)
-		esk_replay_take_struct(taken, sizeof *taken, options);
+		esk_struct_take(taken, sizeof *taken, options);
 	taken->stack = taken->stack != 0 ? taken->stack : 1;
 	taken->n_step = taken->n_step != 0 ? taken->n_step : 1;
 	taken->gamma = taken->gamma != 0 ? taken->gamma : 1;
@@ -127,7 +127,7 @@ static esk_status make_room(
 	sampler->readers = calloc(count + 1, sizeof *sampler->readers);
 	sampler->firsts = calloc(count + 1, sizeof *sampler->firsts);
 	if (sampler->readers == NULL || sampler->firsts == NULL)
-		return esk_replay_fail_memory(err, count * sizeof *sampler->readers, "readers");
+		return esk_fail_memory(err, count * sizeof *sampler->readers, "readers");
 	uint64_t episodes = 0;
 	for (size_t r = 0; r < count; r++) {
 		sampler->readers[r] = readers[r];
@@ -146,7 +146,7 @@ static esk_status make_room(
 	if (sampler->finals == NULL || sampler->rows == NULL || sampler->rewards == NULL ||
 		sampler->before == NULL || sampler->after == NULL || sampler->outcomes == NULL ||
 		(sampler->options.prioritized && !esk_sumtree_init(&sampler->tree, n - 1)))
-		return esk_replay_fail_memory(err, n * 24, "the steps of a sampler");
+		return esk_fail_memory(err, n * 24, "the steps of a sampler");
 	return ESK_OK;
 }
 
@@ -156,7 +156,7 @@ static esk_status read_outcomes(esk_replay_reader *reader, uint8_t *outcomes, es
 	esk_status status = ESK_OK;
 	uint64_t *lasts = malloc((reader->count + 1) * (2 * sizeof *lasts + 1));
 	if (lasts == NULL)
-		return esk_replay_fail_memory(err, reader->count * sizeof *lasts, "episodes");
+		return esk_fail_memory(err, reader->count * sizeof *lasts, "episodes");
 	uint64_t *ids = lasts + reader->count + 1;
 	uint8_t *found = (uint8_t *)(ids + reader->count + 1);
 	for (int ended = 0; ended < 2 && status == ESK_OK; ended++) {
@@ -185,7 +185,7 @@ static esk_status read_rewards(
 		return ESK_OK;
 	double *all = malloc(reader->steps * sizeof *all);
 	if (all == NULL)
-		return esk_replay_fail_memory(err, reader->steps * sizeof *all, "rewards");
+		return esk_fail_memory(err, reader->steps * sizeof *all, "rewards");
 	esk_status status = esk_replay_read_reals(reader->has.rewards, 0, reader->steps, all, err);
 	for (uint64_t i = 0; i < count && status == ESK_OK; i++)
 		rewards[i] = (float)all[rows[i]];
@@ -199,7 +199,7 @@ static esk_status lay_out(esk_replay_sampler *sampler, uint32_t r, esk_error *er
 	uint64_t at = sampler->firsts[r];
 	uint8_t *outcomes = calloc(reader->count + 1, 1);
 	if (outcomes == NULL)
-		return esk_replay_fail_memory(err, reader->count, "episodes");
+		return esk_fail_memory(err, reader->count, "episodes");
 	esk_status status = read_outcomes(reader, outcomes, err);
 	if (status == ESK_OK)
 		status = esk_replay_episodes_arrange(reader, sampler->rows + at, err);
@@ -209,7 +209,7 @@ static esk_status lay_out(esk_replay_sampler *sampler, uint32_t r, esk_error *er
 	for (uint64_t i = 0; i < reader->count && status == ESK_OK; i++) {
 		uint64_t length = reader->episodes[i].length;
 		if (length > UINT32_MAX)
-			status = esk_replay_fail(err, ESK_ERANGE, "sampler: episode %llu has %llu steps",
+			status = esk_fail(err, ESK_ERANGE, "sampler: episode %llu has %llu steps",
 				(unsigned long long)i, (unsigned long long)length);
 		for (uint64_t s = 0; s < length && status == ESK_OK; s++, at++) {
 			sampler->before[at] = (uint32_t)s;
@@ -231,13 +231,12 @@ esk_status esk_replay_sampler_create(esk_replay_reader *const *readers, size_t c
 	take_options(&taken, options);
 	esk_status status = check_options(&taken, err);
 	if (status == ESK_OK && (count == 0 || count > UINT32_MAX))
-		status = esk_replay_fail(
-			err, ESK_EINVAL, "sampler: expected one reader or more, found %zu", count);
+		status = esk_fail(err, ESK_EINVAL, "sampler: expected one reader or more, found %zu", count);
 	if (status != ESK_OK)
 		return status;
 	esk_replay_sampler *sampler = calloc(1, sizeof *sampler);
 	if (sampler == NULL)
-		return esk_replay_fail_memory(err, sizeof *sampler, "a sampler");
+		return esk_fail_memory(err, sizeof *sampler, "a sampler");
 	sampler->options = taken;
 	random_seed(sampler->random, taken.seed);
 	status = make_room(sampler, readers, count, err);
@@ -363,17 +362,16 @@ static void put_weights(const esk_replay_sampler *sampler, const esk_replay_draw
 
 esk_status esk_replay_sampler_draw(esk_replay_sampler *sampler, const esk_replay_draw *draw, esk_error *err)
 {
-	esk_replay_draw taken;
-	esk_replay_take_struct(&taken, sizeof taken, draw);
+	esk_replay_draw taken = {0};
+	esk_struct_take(&taken, sizeof taken, draw);
 	bool prioritized = sampler->options.prioritized;
 	if (taken.batch > 0 && taken.indices == NULL)
-		return esk_replay_fail(
-			err, ESK_EINVAL, "sampler: a draw needs its array of indices, found NULL");
+		return esk_fail(err, ESK_EINVAL, "sampler: a draw needs its array of indices, found NULL");
 	if (sampler->size == 0)
-		return esk_replay_fail(err, ESK_ERANGE,
+		return esk_fail(err, ESK_ERANGE,
 			"sampler: there are no steps to draw from; record some, or wait for a commit");
 	if (prioritized && !(esk_sumtree_total(&sampler->tree) > 0))
-		return esk_replay_fail(err, ESK_ERANGE, "sampler: every step has the priority 0");
+		return esk_fail(err, ESK_ERANGE, "sampler: every step has the priority 0");
 	for (uint64_t i = 0; i < taken.batch; i++) {
 		uint64_t at =
 			prioritized
@@ -392,14 +390,14 @@ esk_status esk_replay_sampler_update(esk_replay_sampler *sampler, const uint64_t
 	const double *priorities, uint64_t count, esk_error *err)
 {
 	if (!sampler->options.prioritized)
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"sampler: it draws uniformly; set options.prioritized to give steps priorities");
 	for (uint64_t i = 0; i < count; i++) {
 		if (indices[i] >= sampler->size)
-			return esk_replay_fail(err, ESK_ERANGE, "sampler: index %llu, there are %llu steps",
+			return esk_fail(err, ESK_ERANGE, "sampler: index %llu, there are %llu steps",
 				(unsigned long long)indices[i], (unsigned long long)sampler->size);
 		if (!(priorities[i] >= 0) || !isfinite(pow(priorities[i], sampler->options.alpha)))
-			return esk_replay_fail(err, ESK_EINVAL,
+			return esk_fail(err, ESK_EINVAL,
 				"sampler: priority %g of step %llu, expected a finite number of 0 or more",
 				priorities[i], (unsigned long long)indices[i]);
 	}
@@ -430,7 +428,7 @@ static esk_status gather_many(esk_replay_sampler *sampler, const char *path, con
 	char *scratch = malloc(count * cell_bytes + 1);
 	esk_status status = ESK_OK;
 	if (places == NULL || scratch == NULL)
-		status = esk_replay_fail_memory(err, count * (cell_bytes + 2 * sizeof *places), "a batch");
+		status = esk_fail_memory(err, count * (cell_bytes + 2 * sizeof *places), "a batch");
 	for (uint32_t r = 0; r < sampler->reader_count && status == ESK_OK; r++) {
 		uint64_t *own = places + count;
 		size_t found = 0;
@@ -456,16 +454,16 @@ esk_status esk_replay_sampler_gather(esk_replay_sampler *sampler, const char *pa
 	if (count == 0)
 		return ESK_OK;
 	if (readers == NULL && sampler->reader_count > 1)
-		return esk_replay_fail(err, ESK_EINVAL,
-			"sampler: %u readers, and none is named (readers is NULL)", sampler->reader_count);
+		return esk_fail(err, ESK_EINVAL, "sampler: %u readers, and none is named (readers is NULL)",
+			sampler->reader_count);
 	for (uint64_t i = 0; i < count && readers != NULL; i++) {
 		if (readers[i] >= sampler->reader_count)
-			return esk_replay_fail(err, ESK_ERANGE, "sampler: reader %u, there are %u",
-				readers[i], sampler->reader_count);
+			return esk_fail(err, ESK_ERANGE, "sampler: reader %u, there are %u", readers[i],
+				sampler->reader_count);
 		one = one && readers[i] == readers[0];
 	}
 	if (!one && buf_bytes % count != 0)
-		return esk_replay_fail(err, ESK_ESHAPE,
+		return esk_fail(err, ESK_ESHAPE,
 			"sampler: a buffer of %zu bytes does not hold %llu cells of \"%s\" exactly",
 			buf_bytes, (unsigned long long)count, path);
 	if (!one)

@@ -79,11 +79,11 @@ static esk_status make_attributes(
 				   ? json_loads(options->metadata_json, JSON_REJECT_DUPLICATES, &fault)
 				   : json_object();
 	if (metadata == NULL && options->metadata_json != NULL)
-		return esk_replay_fail(err, ESK_EINVAL, "metadata of run \"%s\" is no JSON: byte %d: %s",
-			run_id, fault.position, fault.text);
+		return esk_fail(err, ESK_EINVAL, "metadata of run \"%s\" is no JSON: byte %d: %s", run_id,
+			fault.position, fault.text);
 	if (!json_is_object(metadata)) {
 		json_decref(metadata);
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"metadata of run \"%s\" must be a JSON object, as {\"game\": \"Breakout\"}", run_id);
 	}
 	json_t *attributes = json_object();
@@ -98,8 +98,7 @@ static esk_status make_attributes(
 	json_decref(metadata);
 	if (json == NULL || !whole) {
 		free(json);
-		return esk_replay_fail(
-			err, ESK_EINVAL, "run \"%s\": run_id or env_id is no UTF-8 text", run_id);
+		return esk_fail(err, ESK_EINVAL, "run \"%s\": run_id or env_id is no UTF-8 text", run_id);
 	}
 	*ret_json = json;
 	return ESK_OK;
@@ -114,7 +113,7 @@ static esk_status make_slots(esk_replay_writer *writer, uint32_t count, esk_erro
 	writer->slots = aligned_alloc(_Alignof(writer_slot), bytes);
 	writer->slot_cells = calloc(count, columns * sizeof *writer->slot_cells);
 	if (writer->slots == NULL || writer->slot_cells == NULL)
-		return esk_replay_fail_memory(err, bytes, "slots");
+		return esk_fail_memory(err, bytes, "slots");
 	memset(writer->slots, 0, bytes);
 	for (uint32_t i = 0; i < count; i++)
 		writer->slots[i].cells = writer->slot_cells + i * columns;
@@ -173,14 +172,14 @@ esk_status esk_replay_writer_open(esk_store *store, const char *run_id, const es
 {
 	esk_replay_options taken = ESK_REPLAY_OPTIONS_INIT;
 	if (options != NULL)
-		esk_replay_take_struct(&taken, sizeof taken, options);
+		esk_struct_take(&taken, sizeof taken, options);
 	if (taken.run.struct_size == 0)
 		taken.run.struct_size = sizeof taken.run;
 	if (run_id == NULL)
-		return esk_replay_fail(err, ESK_EINVAL, "a replay needs a run's name, found NULL");
+		return esk_fail(err, ESK_EINVAL, "a replay needs a run's name, found NULL");
 	esk_replay_writer *writer = calloc(1, sizeof *writer);
 	if (writer == NULL)
-		return esk_replay_fail_memory(err, sizeof *writer, "a replay writer");
+		return esk_fail_memory(err, sizeof *writer, "a replay writer");
 	pthread_mutex_init(&writer->beginning, NULL);
 	esk_status status = esk_replay_columns_make(&writer->columns, &taken, err);
 	if (status == ESK_OK)
@@ -205,26 +204,26 @@ esk_status esk_replay_writer_open(esk_store *store, const char *run_id, const es
 static esk_status check_step(const esk_replay_writer *writer, const esk_replay_step *step, esk_error *err)
 {
 	if (step->struct_size < sizeof *step)
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"a replay step has struct_size %zu, expected sizeof(esk_replay_step), %zu",
 			step->struct_size, sizeof *step);
 	if (step->slot >= writer->slot_count)
-		return esk_replay_fail(err, ESK_ERANGE,
+		return esk_fail(err, ESK_ERANGE,
 			"slot %u: the writer of run \"%s\" has %u; give it more with options.slots",
 			step->slot, esk_run_name(writer->run), writer->slot_count);
 	if (step->action == NULL)
-		return esk_replay_fail(err, ESK_EINVAL, "a step of run \"%s\" has no action (action is NULL)",
+		return esk_fail(err, ESK_EINVAL, "a step of run \"%s\" has no action (action is NULL)",
 			esk_run_name(writer->run));
 	if (step->extra == NULL && writer->columns.extra.count > 0)
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"a step of run \"%s\" lacks its %zu extra columns (extra is NULL)",
 			esk_run_name(writer->run), writer->columns.extra.count);
 	if (step->frame != NULL && writer->columns.frame.count == 0)
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"a step of run \"%s\" has a frame, but the run has none: say so with options.frame",
 			esk_run_name(writer->run));
 	if (step->observation != NULL && writer->columns.observation.count == 0)
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"a step of run \"%s\" has an observation, but the run has none: say so with "
 			"options.observation",
 			esk_run_name(writer->run));
@@ -333,7 +332,7 @@ static esk_status append_episode(esk_replay_writer *writer, const writer_slot *s
 	if (finals > 8) {
 		cells = malloc(writer->columns.episode_count * sizeof *cells);
 		if (cells == NULL)
-			return esk_replay_fail_memory(
+			return esk_fail_memory(
 				err, writer->columns.episode_count * sizeof *cells, "cells of an episode");
 	}
 	int64_t start = (int64_t)slot->start, ended_ns = now_ns();
@@ -356,10 +355,10 @@ esk_status esk_replay_writer_end(esk_replay_writer *writer, uint32_t slot_number
 	const void *const *final_observation, esk_error *err)
 {
 	if (slot_number >= writer->slot_count)
-		return esk_replay_fail(err, ESK_ERANGE, "slot %u: the writer of run \"%s\" has %u",
-			slot_number, esk_run_name(writer->run), writer->slot_count);
+		return esk_fail(err, ESK_ERANGE, "slot %u: the writer of run \"%s\" has %u", slot_number,
+			esk_run_name(writer->run), writer->slot_count);
 	if (outcome > ESK_REPLAY_TRUNCATED)
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"outcome %d of an episode: expected one of esk_replay_outcome, or -1", outcome);
 	writer_slot *slot = &writer->slots[slot_number];
 	if (!slot->open)
@@ -383,14 +382,14 @@ esk_status esk_replay_writer_resume(
 {
 	uint64_t begun = esk_replay_writer_episodes(writer);
 	if (slot_number >= writer->slot_count)
-		return esk_replay_fail(err, ESK_ERANGE, "slot %u: the writer of run \"%s\" has %u",
-			slot_number, esk_run_name(writer->run), writer->slot_count);
+		return esk_fail(err, ESK_ERANGE, "slot %u: the writer of run \"%s\" has %u", slot_number,
+			esk_run_name(writer->run), writer->slot_count);
 	if (episode->id >= begun)
-		return esk_replay_fail(err, ESK_ERANGE, "episode %llu: run \"%s\" has %llu",
+		return esk_fail(err, ESK_ERANGE, "episode %llu: run \"%s\" has %llu",
 			(unsigned long long)episode->id, esk_run_name(writer->run),
 			(unsigned long long)begun);
 	if (episode->ended_ns != 0)
-		return esk_replay_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"episode %llu of run \"%s\" has ended: it takes no more steps",
 			(unsigned long long)episode->id, esk_run_name(writer->run));
 	writer_slot *slot = &writer->slots[slot_number];

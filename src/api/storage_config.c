@@ -94,8 +94,6 @@ esk_status esk_storage_config_load(const char *toml_path, esk_storage_config *re
 		esk_storage_config_free(&config);
 		return status;
 	}
-	size_t struct_size = ret_config->struct_size;
-	memcpy(ret_config, &config, struct_size < sizeof config ? struct_size : sizeof config);
-	ret_config->struct_size = struct_size;
+	esk_struct_give(ret_config, &config, sizeof config);
 	return ESK_OK;
 }

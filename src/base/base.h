@@ -4,23 +4,11 @@
 #define ESK_BASE_H
 
 #include <esker/log.h>
-#include <esker/status.h>
+#include <esker/profile.h>
 #include <stdarg.h>
 
-/* Fills `err` (if not NULL) with `code` and the formatted message, and returns `code`. */
-esk_status esk_fail(esk_error *err, esk_status code, const char *format, ...) ESK_PRINTF(3, 4);
-
-/* As esk_fail, with ": <strerror(errnum)>" behind the message; the code follows from errnum (ENOSPC and
- * EDQUOT: ESK_ENOSPC; ENOENT: ESK_ENOTFOUND; EACCES, EPERM, EROFS: ESK_EACCES; EEXIST; ENOMEM; else ESK_EIO).
- */
-esk_status esk_fail_errno(esk_error *err, int errnum, const char *format, ...) ESK_PRINTF(3, 4);
-
-/* Puts "<prefix>: " before the message that `err` holds, and returns `status`, which the failed call had
- * returned. */
-esk_status esk_fail_in(esk_error *err, esk_status status, const char *format, ...) ESK_PRINTF(3, 4);
-
-/* ESK_ENOMEM for `bytes` bytes wanted for `what`. */
-esk_status esk_fail_memory(esk_error *err, size_t bytes, const char *what);
+/* The status that esk_fail_errno gives. */
+esk_status esk_status_of_errno(int errnum);
 
 /* ---- checked arithmetic: false on overflow, *ret untouched then ---- */
 static inline bool esk_mul_u64(uint64_t a, uint64_t b, uint64_t *ret)

@@ -1,4 +1,4 @@
-/* Failing with a message, and names for status codes. */
+/* Failing with a message, names for status codes, structs of any age. */
 #include "base/base.h"
 
 #include <errno.h>
@@ -56,7 +56,7 @@ esk_status esk_fail(esk_error *err, esk_status code, const char *format, ...)
 	return code;
 }
 
-static esk_status code_of_errno(int errnum)
+esk_status esk_status_of_errno(int errnum)
 {
 	switch (errnum) {
 	case ENOSPC:
@@ -87,7 +87,7 @@ esk_status esk_fail_errno(esk_error *err, int errnum, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(message, sizeof message, format, args);
 	va_end(args);
-	return esk_fail(err, code_of_errno(errnum), "%s: %s", message, strerror(errnum));
+	return esk_fail(err, esk_status_of_errno(errnum), "%s: %s", message, strerror(errnum));
 }
 
 esk_status esk_fail_in(esk_error *err, esk_status status, const char *format, ...)
@@ -105,4 +105,22 @@ esk_status esk_fail_in(esk_error *err, esk_status status, const char *format, ..
 esk_status esk_fail_memory(esk_error *err, size_t bytes, const char *what)
 {
 	return esk_fail(err, ESK_ENOMEM, "out of memory: %zu bytes for %s", bytes, what);
+}
+
+void esk_struct_take(void *to, size_t to_bytes, const void *from)
+{
+	size_t from_bytes;
+	memcpy(&from_bytes, from, sizeof from_bytes);
+	memcpy(to, from, from_bytes < to_bytes ? from_bytes : to_bytes);
+}
+
+void esk_struct_give(void *ret_to, const void *from, size_t from_bytes)
+{
+	size_t to_bytes;
+	memcpy(&to_bytes, ret_to, sizeof to_bytes);
+	if (to_bytes <= sizeof to_bytes)
+		return;
+	size_t bytes = to_bytes < from_bytes ? to_bytes : from_bytes;
+	memcpy((char *)ret_to + sizeof to_bytes, (const char *)from + sizeof to_bytes,
+		bytes - sizeof to_bytes);
 }

@@ -11,24 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static esk_status status_of_errno(int errnum)
-{
-	switch (errnum) {
-	case ENOSPC:
-	case EDQUOT:
-		return ESK_ENOSPC;
-	case ENOENT:
-	case ENOTDIR:
-		return ESK_ENOTFOUND;
-	case EACCES:
-	case EPERM:
-	case EROFS:
-		return ESK_EACCES;
-	default:
-		return ESK_EIO;
-	}
-}
-
 static esk_status status_of(sqlite3 *db, int rc)
 {
 	switch (rc & 0xFF) {
@@ -45,7 +27,7 @@ static esk_status status_of(sqlite3 *db, int rc)
 		return ESK_ECORRUPT;
 	case SQLITE_IOERR:
 	case SQLITE_CANTOPEN:
-		return status_of_errno(db != NULL ? sqlite3_system_errno(db) : EIO);
+		return esk_status_of_errno(db != NULL ? sqlite3_system_errno(db) : EIO);
 	case SQLITE_READONLY:
 	case SQLITE_PERM:
 	case SQLITE_AUTH:

@@ -115,7 +115,7 @@ scratch:
 
 esk_status esk_machine_inspect(const char *directory, esk_machine *ret_machine, esk_error *err)
 {
-	esk_machine machine = {.struct_size = ret_machine->struct_size, .cores = esk_os_cores()};
+	esk_machine machine = {.cores = esk_os_cores()};
 	struct statvfs shm;
 	snprintf(machine.simd, sizeof machine.simd, "%s", esk_codec_simd());
 	snprintf(machine.hdf5_version, sizeof machine.hdf5_version, "%s", esk_h5_version());
@@ -132,8 +132,6 @@ esk_status esk_machine_inspect(const char *directory, esk_machine *ret_machine, 
 	if (status == ESK_OK)
 		status = measure_deflate(&machine.deflate_bytes_per_s, err);
 	if (status == ESK_OK)
-		memcpy(ret_machine, &machine,
-			ret_machine->struct_size < sizeof machine ? ret_machine->struct_size
-								  : sizeof machine);
+		esk_struct_give(ret_machine, &machine, sizeof machine);
 	return status;
 }

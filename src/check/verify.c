@@ -11,8 +11,7 @@ esk_check_options esk_check_defaults(const esk_check_options *options)
 {
 	esk_check_options defaults = ESK_CHECK_OPTIONS_INIT;
 	if (options != NULL)
-		memcpy(&defaults, options,
-			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
+		esk_struct_take(&defaults, sizeof defaults, options);
 	return defaults;
 }
 

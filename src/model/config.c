@@ -72,16 +72,13 @@ void esk_storage_config_free(esk_storage_config *config)
 		return;
 	esk_storage_config whole = esk_config_whole(config);
 	owned_free(whole.owned);
-	size_t size = config->struct_size;
-	memcpy(config, &defaults, size < sizeof defaults ? size : sizeof defaults);
-	config->struct_size = size;
+	esk_struct_give(config, &defaults, sizeof defaults);
 }
 
 esk_storage_config esk_config_whole(const esk_storage_config *config)
 {
 	esk_storage_config whole = defaults;
-	size_t size = config->struct_size;
-	memcpy(&whole, config, size < sizeof whole ? size : sizeof whole);
+	esk_struct_take(&whole, sizeof whole, config);
 	return whole;
 }
 

@@ -1,13 +1,20 @@
 /* What the files of src/record share. Who may touch what:
  *
- *   R1  ring cursor, segment handle, column writers, chunks: the drain thread only, or the opener before it
- * starts the thread and the closer after it joined it. R2  everything under `lock` says so; it is held for a
- * few instructions, never across I/O. R3  a by-reference span points into the ring; the ring is released only
- * by a finished commit, and no commit begins before every chunk job is done and every span of an open chunk
- * was copied (esk_assembler_own_spans). R4  the committer thread touches the segment through
- * esk_h5_commit_finish only, and the frozen commit snapshot. R5  any failure of the segment leads to one
- * place: esk_drain_fail. It abandons the segment; the retry opens it again at its last commit and reads the
- * ring again from there. Recovery from a crash is the same path. */
+ *   R1  Ring cursor, segment handle, column writers, chunks: the drain thread only, or the opener before it
+ *       starts the thread and the closer after it joined it.
+ *
+ *   R2  Everything under `lock` says so; it is held for a few instructions, never across I/O.
+ *
+ *   R3  A by-reference span points into the ring; the ring is released only by a finished commit, and no
+ *       commit begins before every chunk job is done and every span of an open chunk was copied
+ *       (esk_assembler_own_spans).
+ *
+ *   R4  The committer thread touches the segment through esk_h5_commit_finish only, and the frozen commit
+ *       snapshot.
+ *
+ *   R5  Any failure of the segment leads to one place: esk_drain_fail. It abandons the segment; the retry
+ *       opens it again at its last commit and reads the ring again from there. Recovery from a crash is the
+ *       same path. */
 #ifndef ESK_RECORD_INTERNAL_H
 #define ESK_RECORD_INTERNAL_H
 
@@ -413,6 +420,38 @@ struct esk_recorder {
 	struct esk_recorder *registry_next;
 };
 
+/* recorder.c */
+/* Options, paths and the run's lock; nothing of the run is touched yet. */
+esk_status esk_recorder_make(
+	const esk_recorder_options *options, esk_recorder **ret_recorder, esk_error *err);
+/* Gives up everything, however far opening came; ring and link stay. NULL is allowed. */
+void esk_recorder_destroy(esk_recorder *r);
+
+/* hold.c: the run's lock (L1) */
+/* ESK_EBUSY while somebody else has it. A child of fork closes it. */
+esk_status esk_recorder_lock(esk_recorder *r, esk_error *err);
+void esk_recorder_unlock(esk_recorder *r);
+
+/* run_ring.c: the ring and its link (L2) */
+/* In /dev/shm, or in the store's spool/ where that has no room; the drain's place is taken. */
+esk_status esk_run_ring_make(esk_recorder *r, esk_error *err);
+/* Maps the ring that a crash left, if there is one that can be trusted: else r->ring stays NULL. */
+esk_status esk_run_ring_find(esk_recorder *r, esk_error *err);
+bool esk_run_ring_is_linked(const esk_recorder *r);
+esk_status esk_run_ring_remove(esk_recorder *r, esk_error *err);
+/* Removes what the link names, unread. */
+esk_status esk_run_ring_discard(esk_recorder *r, esk_error *err);
+
+/* recovery.c: journal, then ring. r->file is open afterwards, the ring gone; *ret_recovered says whether
+ * there was anything to do. */
+esk_status esk_recorder_recover_segment(esk_recorder *r, bool *ret_recovered, esk_error *err);
+
+/* requests.c */
+/* ESK_ECLOSED in a child of fork. */
+esk_status esk_recorder_check_owner(const esk_recorder *r, esk_error *err);
+/* Has the drain thread carry out `control`, and waits for it. */
+esk_status esk_recorder_request(esk_recorder *r, esk_control *control, esk_error *err);
+
 /* layout.c */
 typedef struct esk_rows_layout {
 	uint64_t strings_offset;
@@ -477,7 +516,8 @@ bool esk_joins_due(const esk_recorder *r);
 esk_status esk_joins_write(esk_recorder *r, bool all, esk_error *err);
 void esk_joins_forget(esk_recorder *r);
 
-/* recorder.c: refuses two datasets of a group that cannot stand beside each other */
+/* stream_add.c: refuses two datasets of a group that cannot stand beside each other in a file, since nothing
+ * lies below a dataset */
 esk_status esk_names_apart(const char *group, const char *name, const char *other, esk_error *err);
 
 /* objects.c */

@@ -3,7 +3,9 @@
  * A recorder owns one run: its lock, its ring, its live segment, a drain thread and a committer thread.
  *
  *   producers --append--> ring --drain thread--> open chunks --pool--> encoded chunks --drain thread-->
- * segment commit: drain thread freezes, committer thread makes durable
+ * segment
+ *
+ *   commit: the drain thread freezes, the committer thread makes durable
  *
  * Knows files and rings; the catalogue is told through a sink. May include: base, os, model, codec, ring,
  * journal, h5. */

@@ -68,7 +68,7 @@ esk_status esk_consumer_open(esk_ring *ring, const char *name, const esk_consume
 {
 	esk_consumer_options settled = ESK_CONSUMER_OPTIONS_INIT;
 	if (options != NULL)
-		memcpy(&settled, options, esk_min_u64(options->struct_size, sizeof settled));
+		esk_struct_take(&settled, sizeof settled, options);
 	esk_consumer *consumer = calloc(1, sizeof *consumer);
 	if (consumer == NULL)
 		return esk_fail_memory(err, sizeof *consumer, "a consumer");
@@ -346,13 +346,11 @@ bool esk_consumer_wait(esk_consumer *consumer, uint64_t timeout_ns)
 
 esk_status esk_consumer_get_stats(const esk_consumer *consumer, esk_consumer_stats *ret_stats, esk_error *err)
 {
-	size_t size = ret_stats->struct_size;
-	if (size < sizeof size)
+	if (ret_stats->struct_size < sizeof ret_stats->struct_size)
 		return esk_fail(err, ESK_EINVAL, "struct_size of the statistics is not set");
 	const ring_reader *reader = &consumer->reader;
 	uint64_t head = atomic_load(&consumer->ring->header->reserve.position);
 	esk_consumer_stats stats = {
-		.struct_size = size,
 		.position = reader->cursor,
 		.released_position = consumer->released.position,
 		.read_records = consumer->read_records,
@@ -361,6 +359,6 @@ esk_status esk_consumer_get_stats(const esk_consumer *consumer, esk_consumer_sta
 		.lost_bytes = reader->lost_bytes,
 		.lag_bytes = head > reader->cursor ? head - reader->cursor : 0,
 	};
-	memcpy(ret_stats, &stats, esk_min_u64(size, sizeof stats));
+	esk_struct_give(ret_stats, &stats, sizeof stats);
 	return ESK_OK;
 }

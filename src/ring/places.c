@@ -339,7 +339,6 @@ bool esk_ring_consumer_at(const esk_ring *ring, uint32_t i, esk_consumer_info *r
 	ring_pair_value owner = ring_pair_load(&place->owner);
 	uint64_t head = atomic_load(&ring->header->reserve.position);
 	esk_consumer_info info = {
-		.struct_size = ret_info->struct_size,
 		.lossy = (state & RING_PLACE_LOSSY) != 0,
 		.pid = esk_ring_process_lives(ring, owner) ? (int64_t)(owner.position >> 32) : 0,
 		.released_position = start.position,
@@ -348,7 +347,7 @@ bool esk_ring_consumer_at(const esk_ring *ring, uint32_t i, esk_consumer_info *r
 		.lost_bytes = start.lost_bytes,
 	};
 	memcpy(info.name, place->name, sizeof info.name - 1);
-	memcpy(ret_info, &info, ret_info->struct_size < sizeof info ? ret_info->struct_size : sizeof info);
+	esk_struct_give(ret_info, &info, sizeof info);
 	return true;
 }
 

@@ -141,7 +141,7 @@ static esk_status take_options(
 	if (options == NULL || options->struct_size < sizeof options->struct_size)
 		return esk_fail(err, ESK_EINVAL,
 			"ring %s: its options have no struct_size; start from ESK_RING_OPTIONS_INIT", path);
-	memcpy(&taken, options, esk_min_u64(options->struct_size, sizeof taken));
+	esk_struct_take(&taken, sizeof taken, options);
 	esk_status status = check_options(path, &taken, err);
 	if (status == ESK_OK)
 		*ret_options = taken;

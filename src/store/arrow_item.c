@@ -69,7 +69,7 @@ esk_status esk_run_put_arrow(esk_run *run, const esk_item *item, const struct Ar
 	esk_arrow_sink *sink = NULL;
 	if (run == NULL || item == NULL || item->path == NULL || batch == NULL || batch->release == NULL)
 		return esk_fail(err, ESK_EINVAL, "an item of a record batch needs a run, a path and a batch");
-	memcpy(&complete, item, esk_min_u64(item->struct_size, sizeof complete));
+	esk_struct_take(&complete, sizeof complete, item);
 	complete.struct_size = sizeof complete;
 	esk_status status = esk_sink_prepare("/", schema, options, &sink, err);
 	if (status == ESK_OK)

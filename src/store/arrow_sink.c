@@ -187,8 +187,7 @@ esk_status esk_sink_prepare(const char *name, const struct ArrowSchema *schema,
 {
 	esk_arrow_sink_options complete = ESK_ARROW_SINK_OPTIONS_INIT;
 	if (options != NULL)
-		memcpy(&complete, options,
-			options->struct_size < sizeof complete ? options->struct_size : sizeof complete);
+		esk_struct_take(&complete, sizeof complete, options);
 	esk_arrow_sink *sink = calloc(1, sizeof *sink);
 	if (sink == NULL)
 		return esk_fail_memory(err, sizeof *sink, "a sink");

@@ -26,13 +26,11 @@ static esk_status measure_parts(void *arg, esk_error *err)
 
 esk_status esk_dataset_get_info(esk_dataset *dataset, esk_dataset_info *ret_info, esk_error *err)
 {
-	esk_dataset_info info = {
-		.struct_size = ret_info->struct_size, .path = dataset->path, .column = dataset->column};
+	esk_dataset_info info = {.path = dataset->path, .column = dataset->column};
 	esk_status status = esk_reader_read(
 		dataset->reader, measure_parts, &(measure){.dataset = dataset, .info = &info}, err);
 	if (status == ESK_OK)
-		memcpy(ret_info, &info,
-			ret_info->struct_size < sizeof info ? ret_info->struct_size : sizeof info);
+		esk_struct_give(ret_info, &info, sizeof info);
 	return status;
 }
 

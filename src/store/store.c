@@ -131,8 +131,7 @@ esk_status esk_store_open_in(const esk_store_environment *environment, const cha
 	char database[ESK_PATH_BYTES], spool[ESK_PATH_BYTES];
 	esk_store_options defaults = ESK_STORE_OPTIONS_INIT;
 	if (options != NULL)
-		memcpy(&defaults, options,
-			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
+		esk_struct_take(&defaults, sizeof defaults, options);
 	if (path == NULL || *path == '\0' || strlen(path) > ESK_PATH_BYTES - 512)
 		return esk_fail(err, ESK_EINVAL, "the path of a store is empty or too long");
 	esk_store_catalog_path(path, database);
@@ -565,8 +564,7 @@ esk_status esk_run_open(
 {
 	esk_run_options defaults = ESK_RUN_OPTIONS_INIT;
 	if (options != NULL)
-		memcpy(&defaults, options,
-			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
+		esk_struct_take(&defaults, sizeof defaults, options);
 	esk_status status = check_run_options(store, name, &defaults, err);
 	if (status != ESK_OK)
 		return status;
@@ -667,7 +665,7 @@ esk_status esk_run_put(esk_run *run, const esk_item *item, esk_error *err)
 	size_t count = 0;
 	if (item == NULL || item->struct_size < sizeof item->struct_size)
 		return esk_fail(err, ESK_EINVAL, "an item's struct_size is not set");
-	memcpy(&whole, item, item->struct_size < sizeof whole ? item->struct_size : sizeof whole);
+	esk_struct_take(&whole, sizeof whole, item);
 	if (whole.array_count > 0 && whole.arrays == NULL)
 		return esk_fail(err, ESK_EINVAL, "an item's arrays are NULL");
 	esk_status status = whole.attributes_json != NULL ? esk_attributes_parse("", whole.attributes_json,
@@ -729,8 +727,7 @@ esk_status esk_run_stream_with(esk_run *run, const char *name, const esk_column 
 {
 	esk_stream_options defaults = ESK_STREAM_OPTIONS_INIT;
 	if (options != NULL)
-		memcpy(&defaults, options,
-			options->struct_size < sizeof defaults ? options->struct_size : sizeof defaults);
+		esk_struct_take(&defaults, sizeof defaults, options);
 	if (name == NULL || columns == NULL)
 		return esk_fail(err, ESK_EINVAL, "a stream needs a name and columns");
 	esk_status status = defaults.rows_attribute != NULL
