@@ -3,13 +3,13 @@
  *
  * Invariants of a catalogue:
  *  1. Its connection is used only by the process that opened it, with its mutex held, and inside the fork
- * gate.
+ *     gate.
  *  2. begin keeps the mutex until commit or rollback: other threads wait, so none writes into a transaction
  *     that is not its own.
  *  3. Each write happens in a transaction: the caller's, or one around the single call. A failed call inside
  *     the caller's transaction marks it, and commit then rolls back instead.
  *  4. A kept statement is reset before the call returns, so that no read transaction stays open and holds
- * back the checkpoint. */
+ *     back the checkpoint. */
 #ifndef ESK_CATALOG_CONNECTION_H
 #define ESK_CATALOG_CONNECTION_H
 
@@ -114,6 +114,16 @@ uint64_t esk_sql_u64(const esk_sql *sql, int column);
 esk_status esk_sql_copy(const esk_sql *sql, int column, char *buf, size_t buf_bytes, esk_error *err);
 /* *ret_text is malloc'ed, or NULL where the column is NULL. */
 esk_status esk_sql_dup(const esk_sql *sql, int column, char **ret_text, esk_error *err);
+
+/* A call that is one statement without rows: begun, its parameters bound through `sql`, run. */
+typedef struct esk_sql_change {
+	esk_sql_scope scope;
+	esk_sql sql;
+} esk_sql_change;
+/* After success the call ends with esk_sql_change_run; after failure it is over. */
+esk_status esk_sql_change_begin(
+	esk_sql_change *change, esk_catalog *catalog, esk_sql_id id, const char *what, esk_error *err);
+esk_status esk_sql_change_run(esk_sql_change *change, esk_error *err);
 
 /* ---- migrate.c ---- */
 

@@ -6,11 +6,13 @@
  *  - SQLite keeps, per process and inode, which file locks it holds. The child inherits the note but not the
  *    POSIX locks, and would read through locks that nobody holds, or through the shared memory of a log that
  *    is long gone. So a child shows SQLite other inode numbers than its parent did: nothing inherited
- * matches, and the child's connections take their own locks on the same files.
+ *    matches, and the child's connections take their own locks on the same files.
  *
  * Invariants:
  *  1. `inside` counts the threads between enter and leave; fork happens with inside == 0 and `lock` held.
- *  2. The mask changes only in a process that has no connection of its own yet; stat and fstat agree on it.
+ *  2. The mask changes only in a process that has no connection of its own yet; stat and fstat agree on
+ *     it.
+ *
  * May include: base. */
 #include "catalog/connection.h"
 

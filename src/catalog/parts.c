@@ -11,23 +11,19 @@
 esk_status esk_catalog_put_segment(
 	esk_catalog *catalog, int64_t run_id, const esk_segment_record *segment, esk_error *err)
 {
-	esk_sql_scope scope;
-	esk_status status = esk_sql_enter(&scope, catalog, true, err);
+	esk_sql_change change;
+	esk_status status =
+		esk_sql_change_begin(&change, catalog, ESK_SQL_PUT_SEGMENT, "storing a segment", err);
 	if (status != ESK_OK)
 		return status;
-	esk_sql sql;
-	status = esk_sql_start(&sql, catalog, ESK_SQL_PUT_SEGMENT, "storing a segment", err);
-	if (status == ESK_OK) {
-		esk_sql_bind_i64(&sql, run_id);
-		esk_sql_bind_u64(&sql, segment->number);
-		esk_sql_bind_text(&sql, segment->file);
-		esk_sql_bind_i64(&sql, segment->sealed);
-		esk_sql_bind_i64(&sql, segment->created_ns);
-		esk_sql_bind_i64(&sql, segment->sealed_ns);
-		esk_sql_bind_u64(&sql, segment->bytes);
-		status = esk_sql_run(&sql, err);
-	}
-	return esk_sql_leave(&scope, status, err);
+	esk_sql_bind_i64(&change.sql, run_id);
+	esk_sql_bind_u64(&change.sql, segment->number);
+	esk_sql_bind_text(&change.sql, segment->file);
+	esk_sql_bind_i64(&change.sql, segment->sealed);
+	esk_sql_bind_i64(&change.sql, segment->created_ns);
+	esk_sql_bind_i64(&change.sql, segment->sealed_ns);
+	esk_sql_bind_u64(&change.sql, segment->bytes);
+	return esk_sql_change_run(&change, err);
 }
 
 static esk_status read_segment(const esk_sql *sql, void *ret_element, esk_error *err)
@@ -130,18 +126,13 @@ esk_status esk_catalog_get_segments(esk_catalog *catalog, int64_t run_id, esk_se
 static esk_status run_pair(
 	esk_catalog *catalog, esk_sql_id id, const char *what, int64_t first, uint64_t second, esk_error *err)
 {
-	esk_sql_scope scope;
-	esk_status status = esk_sql_enter(&scope, catalog, true, err);
+	esk_sql_change change;
+	esk_status status = esk_sql_change_begin(&change, catalog, id, what, err);
 	if (status != ESK_OK)
 		return status;
-	esk_sql sql;
-	status = esk_sql_start(&sql, catalog, id, what, err);
-	if (status == ESK_OK) {
-		esk_sql_bind_i64(&sql, first);
-		esk_sql_bind_u64(&sql, second);
-		status = esk_sql_run(&sql, err);
-	}
-	return esk_sql_leave(&scope, status, err);
+	esk_sql_bind_i64(&change.sql, first);
+	esk_sql_bind_u64(&change.sql, second);
+	return esk_sql_change_run(&change, err);
 }
 
 esk_status esk_catalog_prune(esk_catalog *catalog, int64_t run_id, uint64_t keep, esk_error *err)
@@ -271,21 +262,17 @@ esk_status esk_catalog_put_stream(esk_catalog *catalog, int64_t run_id, uint32_t
 esk_status esk_catalog_put_extent(esk_catalog *catalog, int64_t run_id, uint32_t stream, uint64_t segment,
 	uint64_t first_row, uint64_t rows, esk_error *err)
 {
-	esk_sql_scope scope;
-	esk_status status = esk_sql_enter(&scope, catalog, true, err);
+	esk_sql_change change;
+	esk_status status =
+		esk_sql_change_begin(&change, catalog, ESK_SQL_PUT_EXTENT, "storing an extent", err);
 	if (status != ESK_OK)
 		return status;
-	esk_sql sql;
-	status = esk_sql_start(&sql, catalog, ESK_SQL_PUT_EXTENT, "storing an extent", err);
-	if (status == ESK_OK) {
-		esk_sql_bind_i64(&sql, run_id);
-		esk_sql_bind_u64(&sql, stream);
-		esk_sql_bind_u64(&sql, segment);
-		esk_sql_bind_u64(&sql, first_row);
-		esk_sql_bind_u64(&sql, rows);
-		status = esk_sql_run(&sql, err);
-	}
-	return esk_sql_leave(&scope, status, err);
+	esk_sql_bind_i64(&change.sql, run_id);
+	esk_sql_bind_u64(&change.sql, stream);
+	esk_sql_bind_u64(&change.sql, segment);
+	esk_sql_bind_u64(&change.sql, first_row);
+	esk_sql_bind_u64(&change.sql, rows);
+	return esk_sql_change_run(&change, err);
 }
 
 esk_status esk_catalog_get_extents(esk_catalog *catalog, int64_t run_id, esk_extent_record **ret_extents,
@@ -319,15 +306,10 @@ static void bind_gap(esk_sql *sql, int64_t run_id, const esk_gap_record *gap)
 esk_status esk_catalog_put_gap(
 	esk_catalog *catalog, int64_t run_id, const esk_gap_record *gap, esk_error *err)
 {
-	esk_sql_scope scope;
-	esk_status status = esk_sql_enter(&scope, catalog, true, err);
+	esk_sql_change change;
+	esk_status status = esk_sql_change_begin(&change, catalog, ESK_SQL_PUT_GAP, "storing a gap", err);
 	if (status != ESK_OK)
 		return status;
-	esk_sql sql;
-	status = esk_sql_start(&sql, catalog, ESK_SQL_PUT_GAP, "storing a gap", err);
-	if (status == ESK_OK) {
-		bind_gap(&sql, run_id, gap);
-		status = esk_sql_run(&sql, err);
-	}
-	return esk_sql_leave(&scope, status, err);
+	bind_gap(&change.sql, run_id, gap);
+	return esk_sql_change_run(&change, err);
 }

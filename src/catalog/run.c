@@ -8,18 +8,13 @@
 
 esk_status esk_catalog_set_fact(esk_catalog *catalog, const char *key, const char *value, esk_error *err)
 {
-	esk_sql_scope scope;
-	esk_status status = esk_sql_enter(&scope, catalog, true, err);
+	esk_sql_change change;
+	esk_status status = esk_sql_change_begin(&change, catalog, ESK_SQL_SET_FACT, "storing a fact", err);
 	if (status != ESK_OK)
 		return status;
-	esk_sql sql;
-	status = esk_sql_start(&sql, catalog, ESK_SQL_SET_FACT, "storing a fact", err);
-	if (status == ESK_OK) {
-		esk_sql_bind_text(&sql, key);
-		esk_sql_bind_text(&sql, value);
-		status = esk_sql_run(&sql, err);
-	}
-	return esk_sql_leave(&scope, status, err);
+	esk_sql_bind_text(&change.sql, key);
+	esk_sql_bind_text(&change.sql, value);
+	return esk_sql_change_run(&change, err);
 }
 
 static esk_status get_fact(esk_catalog *catalog, const char *key, char **ret_value, esk_error *err)
@@ -293,16 +288,11 @@ esk_status esk_catalog_clear_run(esk_catalog *catalog, int64_t run_id, esk_error
 
 esk_status esk_catalog_finish_run(esk_catalog *catalog, int64_t run_id, esk_run_state state, esk_error *err)
 {
-	esk_sql_scope scope;
-	esk_status status = esk_sql_enter(&scope, catalog, true, err);
+	esk_sql_change change;
+	esk_status status = esk_sql_change_begin(&change, catalog, ESK_SQL_FINISH_RUN, "storing a run", err);
 	if (status != ESK_OK)
 		return status;
-	esk_sql sql;
-	status = esk_sql_start(&sql, catalog, ESK_SQL_FINISH_RUN, "storing a run", err);
-	if (status == ESK_OK) {
-		esk_sql_bind_i64(&sql, run_id);
-		esk_sql_bind_i64(&sql, state);
-		status = esk_sql_run(&sql, err);
-	}
-	return esk_sql_leave(&scope, status, err);
+	esk_sql_bind_i64(&change.sql, run_id);
+	esk_sql_bind_i64(&change.sql, state);
+	return esk_sql_change_run(&change, err);
 }

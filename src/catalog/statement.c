@@ -178,3 +178,18 @@ esk_status esk_sql_dup(const esk_sql *sql, int column, char **ret_text, esk_erro
 	*ret_text = copy;
 	return ESK_OK;
 }
+
+esk_status esk_sql_change_begin(
+	esk_sql_change *change, esk_catalog *catalog, esk_sql_id id, const char *what, esk_error *err)
+{
+	esk_status status = esk_sql_enter(&change->scope, catalog, true, err);
+	if (status != ESK_OK)
+		return status;
+	status = esk_sql_start(&change->sql, catalog, id, what, err);
+	return status == ESK_OK ? ESK_OK : esk_sql_leave(&change->scope, status, err);
+}
+
+esk_status esk_sql_change_run(esk_sql_change *change, esk_error *err)
+{
+	return esk_sql_leave(&change->scope, esk_sql_run(&change->sql, err), err);
+}
