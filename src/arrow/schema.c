@@ -1,6 +1,7 @@
 /* ArrowSchema trees: see schema.h. Each node is one allocation, so that a child may be moved out of its
  * parent, as the C data interface permits. */
 #include "arrow/schema.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,4 +144,20 @@ bool esk_arrow_schema_same(const struct ArrowSchema *one, const struct ArrowSche
 			return false;
 	}
 	return one->dictionary == NULL || esk_arrow_schema_same(one->dictionary, other->dictionary);
+}
+
+int esk_arrow_errno(esk_status status)
+{
+	switch (status) {
+	case ESK_OK:
+		return 0;
+	case ESK_ENOMEM:
+		return ENOMEM;
+	case ESK_EIO:
+		return EIO;
+	case ESK_EUNSUPPORTED:
+		return ENOTSUP;
+	default:
+		return EINVAL;
+	}
 }

@@ -28,6 +28,9 @@ esk_status esk_arrow_schema_make(
 /* Bytes of encoded metadata; false where a count or length in it is negative or adds up to over 1 GiB. */
 bool esk_arrow_metadata_bytes(const char *metadata, size_t *ret_bytes);
 
+/* What a callback of the C stream interface returns for a status; 0 for success. */
+int esk_arrow_errno(esk_status status);
+
 /* True where both describe the same: formats, names, flags, metadata, children, dictionaries. */
 bool esk_arrow_schema_same(const struct ArrowSchema *one, const struct ArrowSchema *other);
 

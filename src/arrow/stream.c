@@ -207,25 +207,11 @@ static esk_status next_message(
 
 /* ---- the C stream interface ---- */
 
-static int errno_of(esk_status status)
-{
-	switch (status) {
-	case ESK_ENOMEM:
-		return ENOMEM;
-	case ESK_EIO:
-		return EIO;
-	case ESK_EUNSUPPORTED:
-		return ENOTSUP;
-	default:
-		return EINVAL;
-	}
-}
-
 static int stream_schema(struct ArrowArrayStream *self, struct ArrowSchema *out)
 {
 	stream *s = self->private_data;
 	esk_status status = esk_arrow_schema_copy(esk_arrow_decoder_schema(s->decoder), out, &s->err);
-	return status == ESK_OK ? 0 : errno_of(status);
+	return esk_arrow_errno(status);
 }
 
 static int stream_next(struct ArrowArrayStream *self, struct ArrowArray *out)
@@ -236,7 +222,7 @@ static int stream_next(struct ArrowArrayStream *self, struct ArrowArray *out)
 		esk_arrow_message_kind kind;
 		esk_status status = next_message(s, &kind, &array, &s->err);
 		if (status != ESK_OK)
-			return errno_of(status);
+			return esk_arrow_errno(status);
 		s->ended = kind == ESK_ARROW_END;
 	}
 	*out = array;

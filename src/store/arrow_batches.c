@@ -1,7 +1,8 @@
 /* A stream of a reader as a stream of record batches. */
 #include "store/arrow_read.h"
 
-#include <errno.h>
+#include "arrow/schema.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,26 +117,10 @@ static esk_status load_dictionaries(
 
 /* ---- the stream's callbacks ---- */
 
-static int errno_of(esk_status status)
-{
-	switch (status) {
-	case ESK_OK:
-		return 0;
-	case ESK_ENOMEM:
-		return ENOMEM;
-	case ESK_EIO:
-		return EIO;
-	case ESK_EUNSUPPORTED:
-		return ENOTSUP;
-	default:
-		return EINVAL;
-	}
-}
-
 static int get_schema(struct ArrowArrayStream *stream, struct ArrowSchema *out)
 {
 	batches *b = stream->private_data;
-	return errno_of(esk_arrow_schema_copy(&b->schema, out, &b->error));
+	return esk_arrow_errno(esk_arrow_schema_copy(&b->schema, out, &b->error));
 }
 
 static int get_next(struct ArrowArrayStream *stream, struct ArrowArray *out)
@@ -147,14 +132,14 @@ static int get_next(struct ArrowArrayStream *stream, struct ArrowArray *out)
 	}
 	esk_status status = esk_tether_use(b->tether, &b->error);
 	if (status != ESK_OK)
-		return errno_of(status);
+		return esk_arrow_errno(status);
 	esk_selection rows = {.start = b->next, .count = esk_min_u64(b->batch_rows, b->stop - b->next)};
 	status = esk_source_read(&b->source, &b->source.map.root, &rows, out, &b->error);
 	free(rows.rows);
 	esk_tether_unuse(b->tether);
 	if (status == ESK_OK)
 		b->next += rows.count;
-	return errno_of(status);
+	return esk_arrow_errno(status);
 }
 
 static const char *get_last_error(struct ArrowArrayStream *stream)
