@@ -7,10 +7,10 @@
  * Invariants, all under `lock`:
  *  1. queued == length of the list first..last <= queue_jobs.
  *  2. batch->pending == jobs of the batch that are queued or running, for a batch whose generation is the
- * pool's.
+ *     pool's.
  *  3. A scratch in `spare` is in nobody's use; a helping thread takes one from there and puts it back.
  *  4. A job is not touched after its run() began, and a batch not after its pending fell to 0: both may be
- * gone.
+ *     gone.
  *
  * fork: the handlers below hold every pool's lock over the fork, so the child finds the invariants kept. It
  * has none of the threads, so it forgets queue and workers, begins a new generation (batches of the old one

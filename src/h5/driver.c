@@ -8,11 +8,11 @@
  * Invariants
  *   1. Callbacks run under the lock of lock.c, since they run within libhdf5.
  *   2. A write that fails is reported by esk_jfile_status and not to libhdf5, which then closes its handles
- * in peace. The jfile is failed from then on: nothing reaches the disk any more (driver_write).
+ *      in peace. The jfile is failed from then on: nothing reaches the disk any more (driver_write).
  *   3. In a forked child, and after the owner let go, writes vanish and reads fail (usable).
- *   4. There is no cmp callback: two opened files are never the same to libhdf5, so a reader and a writer of
- * one path in one process share no cache. There is no lock callback: writers exclude each other in the
- * journal, and HDF5_USE_FILE_LOCKING has nothing to switch. */
+ *   4. There is no cmp callback: two opened files are never the same to libhdf5, so a reader and a writer
+ *      of one path in one process share no cache. There is no lock callback: writers exclude each other in
+ *      the journal, and HDF5_USE_FILE_LOCKING has nothing to switch. */
 #include "h5/h5_internal.h"
 
 #if H5_VERSION_GE(1, 13, 0)

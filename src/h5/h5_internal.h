@@ -9,14 +9,15 @@
  *
  * Invariants
  *   1. No libhdf5 call without the lock; no call out of this folder (visitors, the pool) and no waiting for
- * other threads with it. It is not recursive. journal's locks are taken inside it, never the other way round.
+ *      other threads with it. It is not recursive. journal's locks are taken inside it, never the other way
+ *      round.
  *   2. The file's esk_jfile belongs to the esk_h5; the driver borrows it. It outlives every id of libhdf5 on
- * the file.
+ *      the file.
  *   3. A handle that a fork brought into a child never writes: the driver swallows its writes (driver.c),
- * mutators fail.
- *   4. A reading handle is of one commit: libhdf5 reads metadata lazily, so every call that may do so checks
- * that no commit was applied since the handle was opened, before (enter) and after (leave), and fails
- * with ESK_EBUSY where one was. */
+ *      mutators fail.
+ *   4. A reading handle is of one commit: libhdf5 reads metadata lazily, so every call that may do so
+ *      checks that no commit was applied since the handle was opened, before (enter) and after (leave),
+ *      and fails with ESK_EBUSY where one was. */
 #ifndef ESK_H5_INTERNAL_H
 #define ESK_H5_INTERNAL_H
 

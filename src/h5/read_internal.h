@@ -14,10 +14,10 @@
  *
  * Invariants
  *   1. What a reading handle returns is the state of the commit that it was opened at, or the call fails with
- * ESK_EBUSY.
+ *      ESK_EBUSY.
  *      - Chunks all of whose rows existed at opening never move again, so their bytes need no check.
  *      - The other ones (partial, or not written yet) are `volatile_bytes`: after their bytes were read, the
- * handle must not be stale (end of esk_h5_read_rows and of esk_h5_check_chunk).
+ *        handle must not be stale (end of esk_h5_read_rows and of esk_h5_check_chunk).
  *      - Addresses come from libhdf5 only while the handle is not stale, before and after (places_ask).
  *      A handle that became stale goes on serving whole chunks whose place it knows; for anything else the
  * caller opens a new one. What is not covered: a dataset that is deleted while a reader has it open, once its

@@ -6,7 +6,7 @@
  * of its record was checked.
  *
  *   R7  The list in /.esker/items has an entry for each item that the segment has, in the order of their
- * records, and r->item_count counts those of the run, drained. */
+ *       records, and r->item_count counts those of the run, drained. */
 #include "record/internal.h"
 
 #include <stdio.h>

@@ -11,7 +11,7 @@
  * then on the index that was promised is ahead of the row in the file, as store.h says.
  *
  *   R6  stream->promised is the index that the next row of the stream was promised, as far as records tell.
- * Without eviction it equals stream->rows.
+ *       Without eviction it equals stream->rows.
  *
  * Drain thread only (R1). */
 #include "record/internal.h"

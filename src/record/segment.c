@@ -1,9 +1,10 @@
 /* The live segment: made complete under another name, opened after a crash, rotated. Drain thread only (R1).
  *
  *   S1  <run>.h5 is at every moment either absent or a committed file: it is made in spool/, committed,
- * closed, and renamed. S2  rotation renames the closed, committed <run>.h5 to <run>_<stamp>.h5 before the
- * next one is made; a crash between leaves no <run>.h5, and the next opener goes on from the sealed segment
- * with the highest number. */
+ *       closed, and renamed.
+ *   S2  rotation renames the closed, committed <run>.h5 to <run>_<stamp>.h5 before the next one is made; a
+ *       crash between leaves no <run>.h5, and the next opener goes on from the sealed segment with the
+ *       highest number. */
 #include "record/internal.h"
 
 #include <dirent.h>

@@ -8,19 +8,19 @@
  *  1. Positions only grow. `reserve` = {head, next sequence} and `tail` = {tail, skipped records before it}
  *     change as one 128-bit word each, so a position never goes with another one's number.
  *  2. tail <= head <= tail + capacity. Bytes in [tail, head) belong to records; the rest belongs to nobody,
- * and only who moved `head` over bytes may write them until the record there is published.
+ *     and only who moved `head` over bytes may write them until the record there is published.
  *  3. A record or pad at position p is recognised by a header whose checksum is seeded with p and the ring's
  *     stream id: bytes of an earlier lap, or payload that looks like a header, never pass for it.
  *  4. Who moves `head` from p writes {p, sequence, length} into an intent cell of his before, and clears it
- * only after the header at p (and behind a pad) is complete. So a position below head without a header is
- * named by a cell, and if the owner died, the cell still says how far the reservation goes.
+ *     only after the header at p (and behind a pad) is complete. So a position below head without a header is
+ *     named by a cell, and if the owner died, the cell still says how far the reservation goes.
  *  5. A cell of a dead owner proves nothing by itself: he may have lost the race for p. It holds only if its
- * end is a place where a reservation started or will: {end, sequence + 1} is `reserve`, or another cell says
- *     it, or the header at its end does.
+ *     end is a place where a reservation started or will: {end, sequence + 1} is `reserve`, or another cell
+ *     says it, or the header at its end does.
  *  6. Nobody but its owner ever writes a record's header. Consumers and evicting producers take a record of a
  *     dead owner as skipped; they come to the same verdict each time, since the dead stay dead.
  *  7. An owner is a token: place in the table of producers and how often that place was taken. A token that
- * the table does not hold any more is dead.
+ *     the table does not hold any more is dead.
  *
  * A ring with consumers or declarations (version 2) has an extension behind the trailer:
  *
@@ -28,17 +28,17 @@
  *   | trailer | 0    | extension            | places       | declarations | (unused to the page's end)
  *
  *  8. A lossless consumer's `held` says {position, skipped}: it is done with what lies before. Only its owner
- * moves it, forward. The tail follows the least of them, moved by whoever wants room, and is never beyond one
- * unless the ring overwrites.
+ *     moves it, forward. The tail follows the least of them, moved by whoever wants room, and is never beyond
+ *     one unless the ring overwrites.
  *  9. The tail is swapped from the value it had before the places were looked at, and every new claim on the
- * tail (a place made, or made lossless) first writes the place and then changes the tail's epoch. So no tail
- * that was computed without a place is stored after the place holds.
+ *     tail (a place made, or made lossless) first writes the place and then changes the tail's epoch. So no
+ *     tail that was computed without a place is stored after the place holds.
  * 10. What a consumer released is an account in two copies, of which account_index says one; `held` follows
- * it. Whoever dies between leaves a tail that is further back than it could be, which the successor puts
- * right.
+ *     it. Whoever dies between leaves a tail that is further back than it could be, which the successor puts
+ *     right.
  * 11. Names, states and declarations change under the lock, whose owner is a process: a dead one's is taken
- * over. Each change is one store or swap behind the bytes it makes visible, so that there is nothing half
- * done to take over: a place exists once its state says so, a declaration once `declared` counts it.
+ *     over. Each change is one store or swap behind the bytes it makes visible, so that there is nothing half
+ *     done to take over: a place exists once its state says so, a declaration once `declared` counts it.
  * 12. A declaration never changes or moves; `declared` = {bytes used, how many} only grows.
  *
  * May include: base, os. */

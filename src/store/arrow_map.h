@@ -7,10 +7,10 @@
  *     table 1 "scope/wave"   values
  *
  *   M1  Each column belongs to one node, and each table but the first to one node (a list's values, a
- * dictionary's categories), which is visited once in an append and takes one range of rows.
+ *       dictionary's categories), which is visited once in an append and takes one range of rows.
  *
  *   M2  Paths are relative to the stream: that of a column is its table's `below` and its name. No two
- * datasets have the same (arrow_names.c), so a path also names a field in messages.
+ *       datasets have the same (arrow_names.c), so a path also names a field in messages.
  *
  * May include: everything below src/check. */
 #ifndef ESK_STORE_ARROW_MAP_H

@@ -1,13 +1,15 @@
 /* Encryption at rest: sealed segments of runs that ask for it become encrypted files.
  *
  *   K1  spool/<run>.encrypt names the key that the run's segments are to be encrypted with. It is made,
- * durably, before the run's first row is acknowledged, and removed once nothing is left to encrypt. Whoever
- * opens the store for writing and finds it, and has the key, goes on. K2  The encrypted file is complete and
- * durable in spool/ before it gets its name beside the plain one; the catalogue is told then; the plain one
- * is removed last. So a complete file is there under the name that the catalogue has at every moment, or
- * under the other of the two, where whoever read the catalogue before looks next (esk_segment_open_read). K3
- * Where both are there, the plain one is the segment (esk_index_scan), and the encrypted one is made anew. K4
- * The last segment is renamed as by a rotation (S2) before it is encrypted, under the run's lock.
+ *       durably, before the run's first row is acknowledged, and removed once nothing is left to encrypt.
+ *       Whoever opens the store for writing and finds it, and has the key, goes on.
+ *   K2  The encrypted file is complete and durable in spool/ before it gets its name beside the plain one;
+ *       the catalogue is told then; the plain one is removed last. So a complete file is there under the name
+ *       that the catalogue has at every moment, or under the other of the two, where whoever read the
+ *       catalogue before looks next (esk_segment_open_read).
+ *   K3  Where both are there, the plain one is the segment (esk_index_scan), and the encrypted one is made
+ *       anew.
+ *   K4  The last segment is renamed as by a rotation (S2) before it is encrypted, under the run's lock.
  *
  *       <run>_<stamp>.h5  --encrypt-->  spool/<run>_<stamp>.h5x.new  --rename-->  <run>_<stamp>.h5x
  *
