@@ -1,4 +1,8 @@
-/* Verify, repair, reindex: works on files with no recorder running on them. */
+/* Verify, repair, reindex: works on files with no recorder running on them.
+ *
+ * `options` may be NULL. *ret_report is filled when a call succeeds. Each call blocks its thread until it is
+ * done, and decodes on `options.threads` others; callbacks come from the calling thread. Safe from any
+ * thread. Errors of all: ESK_ENOTFOUND (no such run), ESK_ECLOSED (cancelled), ESK_EIO, ESK_ENOMEM. */
 #ifndef ESKER_CHECK_H
 #define ESKER_CHECK_H
 
@@ -54,12 +58,13 @@ ESK_API esk_status esk_store_verify(
  * records it as a gap, verifies the new file, and only then replaces the old one, which is kept beside it as
  * <file>.damaged. Files without damage are left alone, and so are runs that somebody records. The name has a
  * file at every moment; what a repair that was killed left is finished or removed by the next one, and when
- * the store is opened for writing. */
+ * the store is opened for writing. Errors besides: ESK_EACCES (the store is open for reading only),
+ * ESK_ENOSPC (the file is as it was). */
 ESK_API esk_status esk_store_repair(
 	esk_store *store, const esk_check_options *options, esk_check_report *ret_report, esk_error *err);
 
 /* Rebuilds the catalogue at `path` from the HDF5 files alone; the old one is kept as esker.db.old until the
- * new one is complete. The store must not be open elsewhere (ESK_EBUSY). */
+ * new one is complete. Errors besides: ESK_EBUSY (the store is open elsewhere), ESK_EACCES, ESK_ENOSPC. */
 ESK_API esk_status esk_store_reindex(
 	const char *path, const esk_check_options *options, esk_check_report *ret_report, esk_error *err);
 

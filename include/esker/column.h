@@ -1,7 +1,8 @@
 /* Dtypes and columns: what one cell of a stream is.
  *
  * A column has a dtype and a per-row shape; a 210x160x3 frame is one cell. Cells are C-contiguous,
- * native-endian (Esker runs on little-endian machines and writes little-endian files). */
+ * native-endian (Esker runs on little-endian machines and writes little-endian files). The calls here are
+ * safe from any thread. */
 #ifndef ESKER_COLUMN_H
 #define ESKER_COLUMN_H
 
@@ -66,8 +67,8 @@ typedef struct esk_column {
  * (uint8, float32, complex64, …) too. Errors: ESK_EINVAL. */
 ESK_API esk_status esk_dtype_parse(const char *text, esk_dtype *ret_dtype, esk_error *err);
 
-/* Writes the short name ("u8", "str16") into `buf` of `buf_bytes`; returns the length it has or would have.
- */
+/* Writes the short name ("u8", "str16") into `buf` of `buf_bytes`, NUL-terminated where that is not 0;
+ * returns the length it has or would have. */
 ESK_API size_t esk_dtype_format(esk_dtype dtype, char *buf, size_t buf_bytes);
 
 /* Parses column specs separated by blanks, ',' or ';' (outside brackets), each

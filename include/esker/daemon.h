@@ -9,7 +9,7 @@
  *  - esk_client_write_* returns when the batch is on its way, not when it is acknowledged. Use
  *    esk_client_wait or esk_client_flush where that matters.
  *  - A broken connection is never mended silently: every call then gives ESK_ECLOSED, and the message says
- * how many messages were acknowledged. Those behind may or may not have been recorded.
+ *    how many messages were acknowledged. Those behind may or may not have been recorded.
  *  - One daemon per store. It serves its own user and root, on this machine. */
 #ifndef ESKER_DAEMON_H
 #define ESKER_DAEMON_H
@@ -135,17 +135,20 @@ ESK_API esk_status esk_client_write_ipc(
  * with batches, acknowledged like them. Errors: ESK_EINVAL, as esk_client_write_batch. */
 ESK_API esk_status esk_client_set_metadata(
 	esk_client *client, const char *key, const char *json, esk_error *err);
+/* The same for an instrument: attributes of its group. */
 ESK_API esk_status esk_client_set_instrument_metadata(
 	esk_client *client, const char *instrument, const char *key, const char *json, esk_error *err);
 
-/* Waits until everything sent is acknowledged or refused. */
+/* Waits until everything sent is acknowledged or refused. Errors: a refusal that was not reported yet,
+ * ESK_ETIMEDOUT, ESK_ECLOSED. */
 ESK_API esk_status esk_client_wait(esk_client *client, esk_error *err);
 
 /* Waits until everything sent before is in the file and survives power loss. Errors: ESK_ENOSPC, ESK_EIO
  * (nothing changed: rows wait in shared memory), a refusal that was not reported yet, ESK_ECLOSED. */
 ESK_API esk_status esk_client_flush(esk_client *client, esk_error *err);
 
-/* The daemon's statistics as JSON text (docs/PROTOCOL.md); the caller frees *ret_json with free(). */
+/* The daemon's statistics as JSON text (docs/PROTOCOL.md); the caller frees *ret_json with free(). Errors: as
+ * esk_client_wait; ESK_ENOMEM. */
 ESK_API esk_status esk_client_get_stats(esk_client *client, char **ret_json, esk_error *err);
 
 /* Messages sent, and how many of the first of them are acknowledged (or refused); payload bytes likewise. */
@@ -157,7 +160,8 @@ typedef struct esk_client_progress {
 	uint64_t acknowledged_bytes;
 	uint64_t refused_messages;
 } esk_client_progress;
-/* Sends and waits for nothing, but takes what replies have come. Set its struct_size first. */
+/* Sends and waits for nothing, but takes what replies have come. Fills *ret_progress (set its struct_size
+ * first), on failure too. Errors: ESK_ECLOSED. */
 ESK_API esk_status esk_client_get_progress(
 	esk_client *client, esk_client_progress *ret_progress, esk_error *err);
 

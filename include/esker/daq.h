@@ -8,11 +8,11 @@
  *
  * Caveats first:
  *  - A ring is shared memory: whoever may open it (its owner, mode 0600) may write into it. The writer checks
- * every byte it takes from there; what does not hold is counted, logged and skipped.
+ *    every byte it takes from there; what does not hold is counted, logged and skipped.
  *  - A ring of default policy overwrites: a producer never waits, and what a slow writer misses is counted,
- * catalogued as a gap and marked in the file.
- *  - A record is acknowledged when the call that wrote it returns: from there it survives the death of every
- * process, in the ring, until the writer has it in the file. */
+ *    catalogued as a gap and marked in the file.
+ *  - A record is acknowledged when the call that wrote it returns: from there it survives the death of
+ *    every process, in the ring, until the writer has it in the file. */
 #ifndef ESKER_DAQ_H
 #define ESKER_DAQ_H
 
@@ -77,9 +77,12 @@ ESK_API esk_status esk_daq_write_arrow(esk_ring *ring, const char *instrument,
  * number. */
 typedef struct esk_daq_source esk_daq_source;
 
-/* The schema is copied. The caller owns *ret_source, and closes it before the ring is detached. */
+/* The schema is copied. The caller owns *ret_source, and closes it before the ring is detached. Errors: as
+ * esk_daq_write_arrow. */
 ESK_API esk_status esk_daq_source_open(esk_ring *ring, const char *instrument,
 	const struct ArrowSchema *schema, esk_daq_source **ret_source, esk_error *err);
+/* Writes one record batch, a struct array of the source's schema, which stays the caller's. Acknowledged on
+ * return. Errors: as esk_daq_write; ESK_EINVAL (an array that contradicts the schema). */
 ESK_API esk_status esk_daq_source_write(
 	esk_daq_source *source, const struct ArrowArray *array, esk_error *err);
 ESK_API void esk_daq_source_close(esk_daq_source *source); /* NULL is allowed */
@@ -141,12 +144,12 @@ typedef struct esk_daq_writer_options {
 
 /* Writes to `output_path`, "dir/experiment_data.h5": the store is its directory (made if it is none, and with
  * it the directory), the run its stem; a run of that name goes on where it was. `options` may be NULL. The
- * ring is borrowed until close. Errors: as esk_store_open, esk_run_open, esk_consumer_open (ESK_EBUSY: a
- * living writer has the name). */
+ * ring is borrowed until close. The caller owns *ret_writer. Errors: as esk_store_open, esk_run_open,
+ * esk_consumer_open (ESK_EBUSY: a living writer has the name). */
 ESK_API esk_status esk_daq_writer_open(const char *output_path, esk_ring *ring,
 	const esk_daq_writer_options *options, esk_daq_writer **ret_writer, esk_error *err);
 
-/* The same in a store that is open; closed before it. */
+/* The same in a store that is open; closed before it. The caller owns *ret_writer. */
 ESK_API esk_status esk_daq_writer_open_in(esk_store *store, const char *run, esk_ring *ring,
 	const esk_daq_writer_options *options, esk_daq_writer **ret_writer, esk_error *err);
 
@@ -186,7 +189,7 @@ typedef struct esk_daq_writer_stats {
 ESK_API esk_status esk_daq_writer_get_stats(
 	esk_daq_writer *writer, esk_daq_writer_stats *ret_stats, esk_error *err);
 
-/* Groups or appends so far, earlier sessions included. */
+/* Groups or appends so far, earlier sessions included. Safe from any thread. */
 ESK_API uint64_t esk_daq_writer_batch_count(esk_daq_writer *writer);
 
 /* The run below, borrowed until close. */
@@ -284,11 +287,13 @@ ESK_API esk_status esk_session_set_instrument_metadata(
 	esk_session *session, const char *instrument, const char *key, const char *value, esk_error *err);
 
 /* The same with the members of a JSON object: texts, numbers, truth values. `instrument` NULL: of the
- * session. All or none. */
+ * session. All or none. Errors: as esk_session_set_metadata; ESK_EINVAL (no object, or a member of another
+ * kind). */
 ESK_API esk_status esk_session_set_metadata_json(
 	esk_session *session, const char *instrument, const char *json, esk_error *err);
 
-/* Commits: everything so far survives power loss and is visible to any HDF5 reader. */
+/* Commits: everything so far survives power loss and is visible to any HDF5 reader. Errors: as
+ * esk_run_commit. */
 ESK_API esk_status esk_session_flush(esk_session *session, esk_error *err);
 
 typedef struct esk_session_stats {
@@ -314,14 +319,16 @@ typedef struct esk_session_stats {
 	const char *codec;
 } esk_session_stats;
 
-/* Fills `ret_stats` (set its struct_size first). Never waits for the disk. */
+/* Fills `ret_stats` (set its struct_size first). Never waits for the disk. Errors: ESK_EINVAL (struct_size).
+ */
 ESK_API esk_status esk_session_get_stats(esk_session *session, esk_session_stats *ret_stats, esk_error *err);
 
 /* The run's name, and the run; borrowed until close. */
 ESK_API const char *esk_session_name(const esk_session *session);
 ESK_API esk_run *esk_session_run(esk_session *session);
 
-/* Commits, closes the file (and the store that esk_session_open opened), frees the handle. NULL is allowed.
+/* Commits, closes the file (and the store that esk_session_open opened), frees the handle, on failure too:
+ * the rows then wait in shared memory for whoever opens the store. NULL is allowed. Errors: as esk_run_close.
  */
 ESK_API esk_status esk_session_close(esk_session *session, esk_error *err);
 

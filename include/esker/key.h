@@ -41,8 +41,8 @@ ESK_API const char *esk_key_id(const esk_key *key);
 /* Wipes and frees, once every store that was opened with it is closed. NULL is allowed. */
 ESK_API void esk_key_free(esk_key *key);
 
-/* Called once per MiB or so; returning false cancels: the call fails with ESK_ECLOSED and leaves nothing
- * behind. May be NULL. */
+/* Called once per MiB or so by the thread that converts; returning false cancels: the call fails with
+ * ESK_ECLOSED and leaves nothing behind. May be NULL. */
 typedef bool (*esk_segment_progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 
 /* Writes file `from`, encrypted with `key`, to `to`, which must not exist: complete and durable before it has

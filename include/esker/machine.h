@@ -24,10 +24,11 @@ typedef struct esk_machine {
 } esk_machine;
 
 /* Looks at the machine, and measures in `directory` (writes and removes one small file there). Takes under a
- * second. */
+ * second. Fills *ret_machine (set its struct_size first). Any thread. Errors: ESK_ENOTFOUND, ESK_EACCES,
+ * ESK_ENOSPC, ESK_EIO (the directory), ESK_ENOMEM. */
 ESK_API esk_status esk_machine_inspect(const char *directory, esk_machine *ret_machine, esk_error *err);
 
-/* The library's version, "0.1.0". */
+/* The library's version, "0.1.0". Static storage. */
 ESK_API const char *esk_version(void);
 
 #ifdef __cplusplus

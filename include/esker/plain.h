@@ -26,7 +26,7 @@ ESK_API esk_status esk_plain_create(const char *path, esk_plain **ret_file, esk_
 ESK_API esk_status esk_plain_group(esk_plain *file, const char *path, esk_error *err);
 
 /* Sets an attribute of a group or array, "/" for the root: a UTF-8 text, or an integer of 64 bits. Errors:
- * ESK_ENOTFOUND (the object), ESK_EIO, ESK_ENOSPC. */
+ * ESK_EINVAL (the path), ESK_ENOTFOUND (the object), ESK_EIO, ESK_ENOSPC. */
 ESK_API esk_status esk_plain_set_text(
 	esk_plain *file, const char *object, const char *name, const char *text, esk_error *err);
 ESK_API esk_status esk_plain_set_integer(
@@ -42,7 +42,8 @@ ESK_API esk_status esk_plain_begin(
  * copied. Errors: ESK_EINVAL where none was begun; ESK_EIO, ESK_ENOSPC, ESK_ENOMEM. */
 ESK_API esk_status esk_plain_append(esk_plain *file, const void *cells, uint64_t rows, esk_error *err);
 
-/* Ends the array: its last rows are written. Nothing where none was begun. */
+/* Ends the array: its last rows are written. Nothing where none was begun. Errors: ESK_EIO, ESK_ENOSPC,
+ * ESK_ENOMEM. */
 ESK_API esk_status esk_plain_end(esk_plain *file, esk_error *err);
 
 /* Ends the array, writes everything to the disk and frees the handle. On failure the file is removed. NULL is

@@ -22,10 +22,11 @@ typedef struct esk_dataset esk_dataset;
 ESK_API esk_status esk_reader_open(
 	esk_store *store, const char *name, esk_reader **ret_reader, esk_error *err);
 
-/* Opens one HDF5 file by path, with no store around it. */
+/* Opens one HDF5 file by path, with no store around it. The caller owns *ret_reader. Errors: as
+ * esk_reader_open. */
 ESK_API esk_status esk_reader_open_file(const char *path, esk_reader **ret_reader, esk_error *err);
 
-/* Frees the reader and its datasets. NULL is allowed. */
+/* Frees the reader and its datasets, with which nobody may be reading. NULL is allowed. */
 ESK_API void esk_reader_close(esk_reader *reader);
 
 /* Sees what was committed since. Datasets stay valid; their rows may grow. On failure the reader stays as it
@@ -58,10 +59,11 @@ typedef struct esk_dataset_info {
 	uint64_t stored_bytes; /* in the files, compressed */
 } esk_dataset_info;
 
-/* Fills `ret_info` (set its struct_size first). */
+/* Fills `ret_info` (set its struct_size first). Asks every file for its stored bytes. Errors: ESK_EIO,
+ * ESK_ECORRUPT. */
 ESK_API esk_status esk_dataset_get_info(esk_dataset *dataset, esk_dataset_info *ret_info, esk_error *err);
 
-/* Rows of the dataset at present: one call, no error. */
+/* Rows of the dataset over all segments, as of the reader's opening or last refresh. */
 ESK_API uint64_t esk_dataset_rows(esk_dataset *dataset);
 
 /* Reads rows start, start + step, … below stop into `buf`, C-contiguous; buf_bytes must be exactly the number
@@ -73,19 +75,22 @@ ESK_API esk_status esk_dataset_read(esk_dataset *dataset, int64_t start, int64_t
 	void *buf, size_t buf_bytes, esk_error *err);
 
 /* Reads the rows in `rows`, in any order, repeats allowed, into `buf` in the order given; each chunk is read
- * and decoded once. */
+ * and decoded once. buf_bytes must be exactly row_count times the cell's bytes. Errors: as esk_dataset_read.
+ */
 ESK_API esk_status esk_dataset_read_rows(esk_dataset *dataset, const uint64_t *rows, size_t row_count,
 	void *buf, size_t buf_bytes, esk_error *err);
 
-/* Validity of rows: one byte each, 1 present, 0 missing; all 1 for a column that is not nullable. */
+/* Validity of rows, in the order given: row_count bytes, 1 present, 0 missing; all 1 for a column that is not
+ * nullable. Errors: ESK_ERANGE, ESK_ECORRUPT, ESK_EIO. */
 ESK_API esk_status esk_dataset_read_valid(
 	esk_dataset *dataset, const uint64_t *rows, size_t row_count, uint8_t *ret_valid, esk_error *err);
 
 /* Reads variable-length strings of the rows given. On success *ret_strings is an array of row_count times the
- * cell's elements; one allocation to free with esk_strings_free. */
+ * cell's elements; one allocation, the caller's to free with esk_strings_free. Errors: ESK_ETYPE (not such a
+ * column), ESK_ERANGE, ESK_ECORRUPT, ESK_EIO, ESK_ENOMEM. */
 ESK_API esk_status esk_dataset_read_strings(esk_dataset *dataset, const uint64_t *rows, size_t row_count,
 	esk_string **ret_strings, esk_error *err);
-ESK_API void esk_strings_free(esk_string *strings);
+ESK_API void esk_strings_free(esk_string *strings); /* NULL is allowed */
 
 /* An array that the library allocated. Release it with esk_array_release. */
 typedef struct esk_array {
@@ -98,11 +103,12 @@ typedef struct esk_array {
 
 /* Resolves a ref: an index gives one cell (its shape), a range or the whole gives rows first. *ret_array is
  * the caller's to release. Keeps files and chunks open between calls. Errors: as esk_ref_parse,
- * esk_reader_find, esk_dataset_read. */
+ * esk_reader_find, esk_dataset_read; ESK_ENOMEM. Safe from any thread. */
 ESK_API esk_status esk_store_resolve(esk_store *store, const char *ref, esk_array *ret_array, esk_error *err);
 
-/* Resolves `ref_count` refs in any order over any runs; each chunk is read and decoded once. All or none:
- * on failure the message names the ref, and nothing is to be released. */
+/* Resolves `ref_count` refs in any order over any runs; each chunk is read and decoded once. `ret_arrays` has
+ * room for as many arrays, each the caller's to release. All or none: on failure the message names the ref,
+ * and nothing is to be released. Errors: as esk_store_resolve. Safe from any thread. */
 ESK_API esk_status esk_store_resolve_batch(
 	esk_store *store, const char *const *refs, size_t ref_count, esk_array *ret_arrays, esk_error *err);
 

@@ -118,15 +118,17 @@ typedef enum esk_replay_outcome {
 ESK_API void esk_replay_writer_seed(esk_replay_writer *writer, uint32_t slot, int64_t seed);
 
 /* Ends the slot's episode; nothing where none is under way. `outcome` < 0: as the last step's flags say
- * (neither set: terminated). `final_observation`: a pointer per leaf, or NULL. */
+ * (neither set: terminated). `final_observation`: a pointer per leaf, or NULL. Errors: as esk_stream_append;
+ * ESK_ERANGE (slot), ESK_EINVAL (outcome). */
 ESK_API esk_status esk_replay_writer_end(esk_replay_writer *writer, uint32_t slot, int outcome,
 	const void *const *final_observation, esk_error *err);
 
-/* Commits every step so far: file and catalogue have them, and they survive power loss. */
+/* Commits every step so far: file and catalogue have them, and they survive power loss. Safe from any thread.
+ * Errors: as esk_run_commit. */
 ESK_API esk_status esk_replay_writer_flush(esk_replay_writer *writer, esk_error *err);
 
 /* Ends open episodes (those whose last step was done as such, the others unfinished), commits, closes. NULL
- * is allowed. */
+ * is allowed. The handle is freed on failure too. Errors: as esk_run_close. */
 ESK_API esk_status esk_replay_writer_close(esk_replay_writer *writer, esk_error *err);
 
 /* Steps appended and episodes begun, those of an earlier session of the run included. */
@@ -151,9 +153,10 @@ ESK_API esk_status esk_replay_reader_open_file(
 	const char *path, esk_replay_reader **ret_reader, esk_error *err);
 ESK_API void esk_replay_reader_close(esk_replay_reader *reader); /* NULL is allowed */
 
-/* Sees what was committed since. */
+/* Sees what was committed since. Errors: as esk_reader_refresh. */
 ESK_API esk_status esk_replay_reader_refresh(esk_replay_reader *reader, esk_error *err);
 
+/* Complete steps, and episodes that have begun, as of opening or the last refresh. */
 ESK_API uint64_t esk_replay_reader_steps(esk_replay_reader *reader);
 ESK_API uint64_t esk_replay_reader_episodes(esk_replay_reader *reader);
 
@@ -178,7 +181,8 @@ typedef struct esk_replay_episode {
 ESK_API esk_status esk_replay_reader_episode(
 	esk_replay_reader *reader, uint64_t id, esk_replay_episode *ret_episode, esk_error *err);
 
-/* The rows of its steps, in order, into `ret_rows`, which has room for `length` of them. */
+/* The rows of its steps, in order, into `ret_rows`, which has room for `length` of them. Errors: ESK_ERANGE,
+ * as esk_dataset_read. */
 ESK_API esk_status esk_replay_reader_episode_rows(
 	esk_replay_reader *reader, uint64_t id, uint64_t *ret_rows, esk_error *err);
 

@@ -9,8 +9,8 @@
  * Caveats first:
  *  - Positions are byte positions that only grow, pads and headers included; sequences count records from 1.
  *  - A payload is read in place. It stays as it is until the consumer releases it, unless the consumer is
- * lossy or the ring overwrites: then copy it first (esk_ring_copy) and ask esk_consumer_still_valid
- * afterwards.
+ *    lossy or the ring overwrites: then copy it first (esk_ring_copy) and ask esk_consumer_still_valid
+ *    afterwards.
  *  - What a dead producer had reserved and not published is skipped; it was never acknowledged.
  *  - After fork, a child may go on producing with the parent's esk_ring, but must open consumers of its own.
  *  - Shared memory belongs to one boot of one machine: rings do not travel. */
@@ -116,7 +116,7 @@ ESK_API void esk_ring_abandon(esk_ring *ring, const esk_ring_slot *slot);
 ESK_API esk_status esk_ring_write(esk_ring *ring, uint32_t stream, uint16_t kind, const void *data,
 	size_t size, uint64_t *ret_sequence, esk_error *err);
 
-/* Refuses new reservations from now on (ESK_ECLOSED), in all processes. */
+/* Refuses new reservations from now on (ESK_ECLOSED), in all processes. Not to be undone. */
 ESK_API void esk_ring_seal(esk_ring *ring);
 ESK_API bool esk_ring_is_sealed(const esk_ring *ring);
 
@@ -249,10 +249,11 @@ typedef struct esk_tap esk_tap; /* one thread at a time */
  * esk_ring_attach; ESK_EINVAL. */
 ESK_API esk_status esk_tap_open(const char *path, uint64_t every, esk_tap **ret_tap, esk_error *err);
 /* Copies the next record into `buf` (at most buf_bytes; ret_record->size_bytes says how large it is; payload
- * is buf). lost_before_* say what this tap missed by being slow. */
+ * is buf; what is larger is cut). lost_before_* say what this tap missed by being slow. *ret_found is false
+ * when there is none yet. Errors: ESK_ECORRUPT (the tap goes on at the newest record). */
 ESK_API esk_status esk_tap_read(esk_tap *tap, void *buf, size_t buf_bytes, esk_ring_record *ret_record,
 	bool *ret_found, esk_error *err);
-ESK_API void esk_tap_close(esk_tap *tap);
+ESK_API void esk_tap_close(esk_tap *tap); /* NULL is allowed */
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,8 @@
  *
  * Every call that can fail returns an esk_status and takes, last, an `esk_error *` that may be NULL. On
  * failure the object holds the code and one message that names the object, the cause and the way out;
- * on success it is untouched. The caller owns it; nothing in it needs freeing. */
+ * on success it is untouched. The caller owns it; nothing in it needs freeing. An error object is for one
+ * thread at a time; the calls here are safe from any. */
 #ifndef ESKER_STATUS_H
 #define ESKER_STATUS_H
 

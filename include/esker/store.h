@@ -2,11 +2,12 @@
  *
  * Caveats first:
  *  - A run is recorded by one process, which holds it until esk_run_close; other processes may read it all
- * the while, and record other runs into the same store.
+ *    the while, and record other runs into the same store.
+ *  - Handles may be used from any thread, as long as nobody closes them meanwhile.
  *  - After fork, a child must not use a store, run or stream that it inherited for recording; it gets
  *    ESK_ECLOSED. Readers (reader.h) work in children.
- *  - An acknowledged row is safe from the death of every process (it is in shared memory); a committed row is
- *    safe from power loss as well. */
+ *  - An acknowledged row is safe from the death of every process (it is in shared memory); a committed row
+ *    is safe from power loss as well. */
 #ifndef ESKER_STORE_H
 #define ESKER_STORE_H
 
@@ -150,7 +151,7 @@ ESK_API const char *esk_run_name(const esk_run *run);
 ESK_API const char *esk_run_file(const esk_run *run);
 
 /* Replaces the run's free metadata by the JSON object `json`; kept in file and catalogue by the next commit.
- * Errors: ESK_EINVAL. */
+ * Errors: ESK_EINVAL, ESK_ECLOSED, ESK_ENOMEM. */
 ESK_API esk_status esk_run_set_metadata(esk_run *run, const char *json, esk_error *err);
 
 /* Sets attributes of the group `object`, which is made if it is not there: of a stream, an item or none; "/"
@@ -256,7 +257,8 @@ ESK_API esk_status esk_stream_append(
 /* Appends `rows` rows, each column contiguous: cells[c] points to rows * cell bytes. valid[c], where `valid`
  * and valid[c] are not NULL, points to `rows` bytes, 0 where the cell of a nullable column is missing.
  * `ret_row` receives the first row's index. All rows or none; large appends are split into several records,
- * and then a failure says how many rows were taken in *ret_taken (may be NULL). */
+ * and then a failure says how many rows were taken in *ret_taken (may be NULL). Safe from any thread. Errors:
+ * as esk_stream_append. */
 ESK_API esk_status esk_stream_append_rows(esk_stream *stream, uint64_t rows, const void *const *cells,
 	const uint8_t *const *valid, uint64_t *ret_row, uint64_t *ret_taken, esk_error *err);
 
@@ -324,7 +326,7 @@ ESK_API uint64_t esk_run_max_record_bytes(const esk_run *run);
 ESK_API esk_status esk_stream_note_loss(esk_stream *stream, uint64_t records, uint64_t bytes,
 	uint64_t first_sequence, uint64_t last_sequence, esk_error *err);
 
-/* The stream's columns, borrowed until the run is closed. */
+/* The stream's columns, *ret_count of them, borrowed until the run is closed. */
 ESK_API const esk_column *esk_stream_columns(const esk_stream *stream, size_t *ret_count);
 
 #ifdef __cplusplus
