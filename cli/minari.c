@@ -1,7 +1,8 @@
 /* Minari datasets: see minari.h. What stands where is what minari.MinariDataset reads:
  *
  *     DIR/data/main_data.hdf5    episode_<k>: observations (n + 1), actions, rewards, terminations,
- * truncations, infos DIR/data/metadata.json     spaces, counts, dataset_id, minari_version
+ *                                truncations, infos
+ *     DIR/data/metadata.json     spaces, counts, dataset_id, minari_version
  *
  * Everything is written into a directory beside, which is renamed at the end. */
 #include "minari.h"

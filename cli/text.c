@@ -42,14 +42,19 @@ static void say(const char *message)
 	cli_unlock_stderr();
 }
 
-int cli_fail(const char *format, ...)
+static void ESK_PRINTF(1, 0) say_list(const char *format, va_list list)
 {
 	char message[2048];
+	vsnprintf(message, sizeof message, format, list);
+	say(message);
+}
+
+int cli_fail(const char *format, ...)
+{
 	va_list list;
 	va_start(list, format);
-	vsnprintf(message, sizeof message, format, list);
+	say_list(format, list);
 	va_end(list);
-	say(message);
 	return CLI_FAILED;
 }
 
@@ -64,12 +69,10 @@ int cli_fail_with(const esk_error *err)
 
 void cli_note(const char *format, ...)
 {
-	char message[2048];
 	va_list list;
 	va_start(list, format);
-	vsnprintf(message, sizeof message, format, list);
+	say_list(format, list);
 	va_end(list);
-	say(message);
 }
 
 bool cli_output_broken(void)

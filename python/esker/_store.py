@@ -35,8 +35,8 @@ from esker._run import Run, json_object
 Policy = Literal["block", "overwrite", "reject"]
 Period = Literal["none", "hour", "day"]
 
-_PERIODS = {"none": lib.ESK_PERIOD_NONE, "hour": lib.ESK_PERIOD_HOUR, "day": lib.ESK_PERIOD_DAY}
-_POLICIES = {"block": lib.ESK_BLOCK, "overwrite": lib.ESK_OVERWRITE, "reject": lib.ESK_REJECT}
+PERIODS = {"none": lib.ESK_PERIOD_NONE, "hour": lib.ESK_PERIOD_HOUR, "day": lib.ESK_PERIOD_DAY}
+POLICIES = {"block": lib.ESK_BLOCK, "overwrite": lib.ESK_OVERWRITE, "reject": lib.ESK_REJECT}
 
 
 class Store(Closing):
@@ -421,14 +421,14 @@ def fill_run_options(
             data = encoded(value, "codec") if field == "codec" else json_object(field, value)
             keep.append(ffi.new("char[]", data))
             setattr(options, field if field == "codec" else f"{field}_json", keep[-1])
-    if policy not in _POLICIES:
-        raise InvalidArgument(f"run {name!r}: expected policy of {', '.join(_POLICIES)}, found {policy!r}")
-    options.policy = _POLICIES[policy]
-    if segment_period not in _PERIODS:
+    if policy not in POLICIES:
+        raise InvalidArgument(f"run {name!r}: expected policy of {', '.join(POLICIES)}, found {policy!r}")
+    options.policy = POLICIES[policy]
+    if segment_period not in PERIODS:
         raise InvalidArgument(
-            f"run {name!r}: expected segment_period of {', '.join(_PERIODS)}, found {segment_period!r}"
+            f"run {name!r}: expected segment_period of {', '.join(PERIODS)}, found {segment_period!r}"
         )
-    options.segment_period = _PERIODS[segment_period]
+    options.segment_period = PERIODS[segment_period]
     numbers = {"ring_bytes": ring_bytes, "segment_bytes": segment_bytes, "keep_segments": keep_segments}
     for field, number in numbers.items():
         if not isinstance(number, int) or not 0 <= number < 2**64:

@@ -7,17 +7,15 @@ import dataclasses
 import os
 import weakref
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 from esker._arrow import batches
 from esker._errors import InvalidArgument, call, text
 from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
 from esker._refs import encoded
+from esker._store import POLICIES, Policy
 
-Policy = Literal["block", "overwrite", "reject"]
-
-_POLICIES = {"block": lib.ESK_BLOCK, "overwrite": lib.ESK_OVERWRITE, "reject": lib.ESK_REJECT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -428,11 +426,11 @@ def _store_path(store: Any) -> bytes:
 
 
 def _options(policy: Policy, block_timeout_s: float, checksums: bool) -> Any:
-    if policy not in _POLICIES:
-        raise InvalidArgument(f"policy: expected one of {sorted(_POLICIES)}, found {policy!r}")
+    if policy not in POLICIES:
+        raise InvalidArgument(f"policy: expected one of {sorted(POLICIES)}, found {policy!r}")
     options = ffi.new("esk_ring_options *")
     options.struct_size = ffi.sizeof("esk_ring_options")
-    options.policy = _POLICIES[policy]
+    options.policy = POLICIES[policy]
     options.block_timeout_ns = int(block_timeout_s * 1e9)
     options.payload_checksums = checksums
     return options

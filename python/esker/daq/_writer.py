@@ -13,13 +13,12 @@ from esker._errors import InvalidArgument, Status, call, text
 from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
 from esker._refs import encoded
+from esker._store import PERIODS, Period
 from esker.daq._ring import RingBuffer
 
 Layout = Literal["columns", "batches"]
-Period = Literal["none", "hour", "day"]
 
 _LAYOUTS = {"columns": lib.ESK_DAQ_COLUMNS, "batches": lib.ESK_DAQ_BATCHES}
-PERIODS = {"none": lib.ESK_PERIOD_NONE, "hour": lib.ESK_PERIOD_HOUR, "day": lib.ESK_PERIOD_DAY}
 
 
 @dataclasses.dataclass(frozen=True)

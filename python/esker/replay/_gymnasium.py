@@ -21,7 +21,23 @@ from esker.replay._leaves import Tree
 from esker.replay._writer import ReplayWriter
 
 
-class Record(gymnasium.Wrapper[Any, Any, Any, Any]):
+class _Recording:
+    """What both wrappers say of the run that they record into."""
+
+    writer: ReplayWriter
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        return self.writer.run_id
+
+    @property
+    def path(self) -> Path:
+        """The HDF5 file."""
+        return self.writer.path
+
+
+class Record(_Recording, gymnasium.Wrapper[Any, Any, Any, Any]):
     """Records every step of an environment.
 
     ::
@@ -118,16 +134,6 @@ class Record(gymnasium.Wrapper[Any, Any, Any, Any]):
         if self._render_frames:
             self._frame = self.env.render()
 
-    @property
-    def run_id(self) -> str:
-        """Name of the run."""
-        return self.writer.run_id
-
-    @property
-    def path(self) -> Path:
-        """The HDF5 file."""
-        return self.writer.path
-
     def close(self) -> None:
         """Closes the run, then the environment."""
         try:
@@ -136,7 +142,7 @@ class Record(gymnasium.Wrapper[Any, Any, Any, Any]):
             super().close()
 
 
-class RecordVector(VectorWrapper):
+class RecordVector(_Recording, VectorWrapper):
     """Records every sub-environment of a vector environment into one run.
 
     ::
@@ -270,16 +276,6 @@ class RecordVector(VectorWrapper):
     def _render(self) -> None:
         if self._render_frames:
             self._frames = self.env.render()
-
-    @property
-    def run_id(self) -> str:
-        """Name of the run."""
-        return self.writer.run_id
-
-    @property
-    def path(self) -> Path:
-        """The HDF5 file."""
-        return self.writer.path
 
     def close(self, **kwargs: Any) -> None:
         """Closes the run, then the environments."""
