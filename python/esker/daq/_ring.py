@@ -17,7 +17,6 @@ from esker._refs import encoded
 from esker._store import POLICIES, Policy
 
 
-
 @dataclasses.dataclass(frozen=True)
 class RingStats:
     """A picture of a ring at about one moment."""
