@@ -1,118 +1,13 @@
 /* The daemon's event loop and the client, over real sockets, with a store in memory behind: slow, silent,
  * dying and greedy clients beside one that works. Where a test waits for something that must happen it waits
  * as long as it takes. */
-#include "../../profiles/daq/daemon_place.h"
-#include "../../profiles/daq/daemon_server.h"
-#include "daemon_support.h"
+#include "daemon_rig.h"
 #include <errno.h>
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-
-#define LONG_NS 3600000000000ull
-
-typedef struct rig {
-	test_dir *dir;
-	char store[100];
-	daq_shelf shelf;
-	esk_handler handler;
-	esk_daemon_place place;
-	esk_server_limits limits;
-	esk_server *server;
-	pthread_t thread;
-	bool running;
-} rig;
-
-static void *serve(void *arg)
-{
-	rig *r = arg;
-	esk_error err = {0};
-	if (esk_server_run(r->server, NULL, NULL, &err) != ESK_OK)
-		print_error("%s\n", err.message);
-	return NULL;
-}
-
-static void start(rig *r)
-{
-	esk_error err = {0};
-	assert_ok(esk_daemon_place_take(r->store, NULL, &r->place, &err), &err);
-	assert_ok(esk_server_create(r->place.listen_fd, &r->handler, &r->limits, &r->server, &err), &err);
-	assert_int_equal(pthread_create(&r->thread, NULL, serve, r), 0);
-	r->running = true;
-}
-
-static void stop(rig *r)
-{
-	if (!r->running)
-		return;
-	esk_server_stop(r->server);
-	pthread_join(r->thread, NULL);
-	esk_server_stats stats;
-	esk_server_get_stats(r->server, &stats);
-	assert_int_equal(stats.clients, 0);
-	assert_int_equal(stats.totals.memory_bytes, 0);
-	esk_server_destroy(r->server);
-	esk_daemon_place_leave(&r->place);
-	r->running = false;
-}
-
-static int set_up(void **state)
-{
-	rig *r = calloc(1, sizeof *r);
-	if (r == NULL || test_dir_make((void **)&r->dir) != 0)
-		return -1;
-	snprintf(r->store, sizeof r->store, "%s/store", r->dir->path);
-	r->handler = daq_shelf_handler(&r->shelf);
-	r->place = (esk_daemon_place){.lock_fd = -1, .folder_fd = -1, .listen_fd = -1};
-	r->limits = (esk_server_limits){.max_clients = 16,
-		.max_message_bytes = 4 << 20,
-		.max_memory_bytes = 64 << 20,
-		.hello_timeout_ns = LONG_NS,
-		.stall_timeout_ns = LONG_NS};
-	char spool[128];
-	snprintf(spool, sizeof spool, "%s/spool", r->store);
-	if (mkdir(r->store, 0700) != 0 || mkdir(spool, 0700) != 0)
-		return -1;
-	*state = r;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	rig *r = *state;
-	daq_shelf_hold(&r->shelf, false);
-	daq_shelf_set(&r->shelf, -1);
-	stop(r);
-	test_dir_remove((void **)&r->dir);
-	free(r);
-	return 0;
-}
-
-static esk_client *join(rig *r, const esk_client_options *options)
-{
-	esk_client *client;
-	esk_error err = {0};
-	assert_ok(esk_client_connect(r->store, options, &client, &err), &err);
-	return client;
-}
-
-static void write_rows(esk_client *client, const char *instrument, uint64_t first, uint64_t rows)
-{
-	esk_error err = {0};
-	daq_batch *b = daq_batch_make(first, rows, "voltage");
-	assert_ok(esk_client_write_batch(client, instrument, &b->schema, &b->array, &err), &err);
-	daq_batch_free(b);
-}
-
-static void wait_all(esk_client *client)
-{
-	esk_error err = {0};
-	assert_ok(esk_client_wait(client, &err), &err);
-}
 
 /* A socket to the daemon, without a client. */
 static int raw(rig *r)
@@ -130,6 +25,40 @@ static void send_all(int fd, const esk_bytes *bytes)
 		assert_true(sent > 0);
 		at += (size_t)sent;
 	}
+}
+
+/* A socket whose flush waits for a disk that is held. */
+static int begin_flush(rig *r)
+{
+	esk_bytes flush = {0};
+	int fd = raw(r);
+	daq_add_hello(&flush);
+	daq_add(&flush, "{\"type\":\"Flush\"}", NULL, 0);
+	send_all(fd, &flush);
+	while (daq_shelf_flushing(&r->shelf) == 0)
+		usleep(1000);
+	esk_bytes_clear(&flush);
+	return fd;
+}
+
+/* A thousand messages that are answered, and nothing else. */
+static esk_bytes make_nonsense(void)
+{
+	esk_bytes nonsense = {0};
+	daq_add_hello(&nonsense);
+	for (unsigned i = 0; i < 1000; i++)
+		daq_add(&nonsense, "{\"type\":\"Nonsense\"}", NULL, 0);
+	return nonsense;
+}
+
+/* Statistics of when no client is there any more. */
+static esk_server_stats wait_until_alone(rig *r)
+{
+	esk_server_stats stats;
+	do
+		esk_server_get_stats(r->server, &stats);
+	while (stats.clients > 0 || stats.accepted == 0);
+	return stats;
 }
 
 /* Receives until the daemon closes; what came, as text with the headers in it. */
@@ -152,7 +81,7 @@ static char *receive_to_end(int fd)
 static void what_a_client_waits_for_is_recorded(void **state)
 {
 	rig *r = *state;
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	assert_string_equal(esk_client_session(client), "session");
 	assert_int_equal(esk_client_max_message_bytes(client), 4 << 20);
@@ -176,7 +105,7 @@ static void metadata_flush_and_statistics_pass(void **state)
 	rig *r = *state;
 	esk_error err = {0};
 	char *json;
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	assert_ok(esk_client_set_metadata(client, "operator", "\"Ada\"", &err), &err);
 	assert_ok(esk_client_set_instrument_metadata(client, "scope", "gain", "2.5", &err), &err);
@@ -196,7 +125,7 @@ static void metadata_flush_and_statistics_pass(void **state)
 static void large_batches_pass(void **state)
 {
 	rig *r = *state;
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	for (uint64_t i = 0; i < 20; i++)
 		write_rows(client, "scope", i * 65536, 65536);
@@ -211,7 +140,7 @@ static void a_stream_of_bytes_is_a_batch_too(void **state)
 	rig *r = *state;
 	esk_bytes body = {0};
 	esk_error err = {0};
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	daq_batch *b = daq_batch_make(0, 10, "voltage");
 	daq_encode(&body, b, true);
@@ -255,7 +184,7 @@ static void thousands_of_small_messages_from_several_clients_arrive(void **state
 	hand hands[4];
 	pthread_t threads[4];
 	uint64_t messages = test_scale(5000);
-	start(r);
+	rig_start(r);
 	for (unsigned i = 0; i < 4; i++) {
 		hands[i] = (hand){r, messages, i};
 		assert_int_equal(pthread_create(&threads[i], NULL, work, &hands[i]), 0);
@@ -263,10 +192,7 @@ static void thousands_of_small_messages_from_several_clients_arrive(void **state
 	for (unsigned i = 0; i < 4; i++)
 		pthread_join(threads[i], NULL);
 	assert_int_equal(daq_shelf_rows(&r->shelf), 4 * messages * 3);
-	esk_server_stats stats;
-	do
-		esk_server_get_stats(r->server, &stats);
-	while (stats.clients > 0);
+	esk_server_stats stats = wait_until_alone(r);
 	assert_int_equal(stats.totals.batches, 4 * messages);
 	assert_int_equal(stats.accepted, 4);
 }
@@ -277,7 +203,7 @@ static void a_refusal_reaches_the_client_once_and_the_rest_goes_on(void **state)
 {
 	rig *r = *state;
 	esk_error err = {0};
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	write_rows(client, "scope", 0, 5);
 	daq_batch *other = daq_batch_make(0, 5, "current");
@@ -299,7 +225,7 @@ static void a_call_that_reports_an_earlier_refusal_sends_nothing(void **state)
 {
 	rig *r = *state;
 	esk_error err = {0};
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	write_rows(client, "scope", 0, 5);
 	daq_batch *other = daq_batch_make(0, 5, "current");
@@ -323,7 +249,7 @@ static void a_batch_larger_than_the_daemon_takes_is_refused_before_it_is_sent(vo
 {
 	rig *r = *state;
 	esk_error err = {0};
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	daq_batch *b = daq_batch_make(0, 400000, "voltage");
 	assert_int_equal(esk_client_write_batch(client, "scope", &b->schema, &b->array, &err), ESK_ERANGE);
@@ -341,8 +267,8 @@ static void no_daemon_says_how_to_start_one(void **state)
 	esk_error err = {0};
 	assert_int_equal(esk_client_connect(r->store, NULL, &client, &err), ESK_ENOTFOUND);
 	assert_non_null(strstr(err.message, "no daemon is there: start one with 'esker daemon STORE'"));
-	start(r);
-	stop(r);
+	rig_start(r);
+	rig_stop(r);
 	assert_int_equal(esk_client_connect(r->store, NULL, &client, &err), ESK_ENOTFOUND);
 }
 
@@ -352,7 +278,7 @@ static void one_client_too_many_is_told_so(void **state)
 	esk_error err = {0};
 	esk_client *clients[3], *one_more;
 	r->limits.max_clients = 3;
-	start(r);
+	rig_start(r);
 	for (int i = 0; i < 3; i++)
 		clients[i] = join(r, NULL);
 	assert_int_equal(esk_client_connect(r->store, NULL, &one_more, &err), ESK_EBUSY);
@@ -372,12 +298,9 @@ static void one_client_too_many_is_told_so(void **state)
 static void a_client_that_never_reads_holds_up_nobody(void **state)
 {
 	rig *r = *state;
-	esk_bytes nonsense = {0};
-	start(r);
+	esk_bytes nonsense = make_nonsense();
+	rig_start(r);
 	int fd = raw(r);
-	daq_add_hello(&nonsense);
-	for (unsigned i = 0; i < 1000; i++)
-		daq_add(&nonsense, "{\"type\":\"Nonsense\"}", NULL, 0);
 	/* Until the daemon has stopped receiving, and the socket is full as well. */
 	for (int idle = 0; idle < 3;) {
 		ssize_t sent = send(fd, nonsense.data, nonsense.end, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -402,22 +325,16 @@ static void a_client_that_never_reads_holds_up_nobody(void **state)
 static void a_client_that_takes_no_replies_is_closed_in_time(void **state)
 {
 	rig *r = *state;
-	esk_bytes nonsense = {0};
+	esk_bytes nonsense = make_nonsense();
 	r->limits.stall_timeout_ns = 300000000;
-	start(r);
+	rig_start(r);
 	int fd = raw(r);
-	daq_add_hello(&nonsense);
-	for (unsigned i = 0; i < 1000; i++)
-		daq_add(&nonsense, "{\"type\":\"Nonsense\"}", NULL, 0);
 	for (;;) {
 		if (send(fd, nonsense.data, nonsense.end, MSG_NOSIGNAL) < 0 &&
 			(errno == EPIPE || errno == ECONNRESET))
 			break;
 	}
-	esk_server_stats stats;
-	do
-		esk_server_get_stats(r->server, &stats);
-	while (stats.clients > 0);
+	esk_server_stats stats = wait_until_alone(r);
 	assert_int_equal(stats.timed_out, 1);
 	esk_bytes_clear(&nonsense);
 	close(fd);
@@ -427,7 +344,7 @@ static void a_client_that_says_nothing_is_closed_in_time(void **state)
 {
 	rig *r = *state;
 	r->limits.hello_timeout_ns = 200000000;
-	start(r);
+	rig_start(r);
 	int fd = raw(r);
 	char *heard = receive_to_end(fd);
 	assert_non_null(strstr(heard, "\"code\":\"etimedout\""));
@@ -441,7 +358,7 @@ static void a_message_that_stops_in_the_middle_is_given_up_in_time(void **state)
 	rig *r = *state;
 	esk_bytes part = {0};
 	r->limits.stall_timeout_ns = 300000000;
-	start(r);
+	rig_start(r);
 	int fd = raw(r);
 	daq_add_hello(&part);
 	daq_add_batch(&part, "scope", 0, 100, "voltage", true);
@@ -460,7 +377,7 @@ static void a_client_that_works_is_not_closed_for_being_idle_by_default(void **s
 	rig *r = *state;
 	r->limits.hello_timeout_ns = 100000000;
 	r->limits.stall_timeout_ns = 100000000;
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	usleep(600000); /* longer than both limits and the looks for them */
 	write_rows(client, "scope", 0, 1);
@@ -473,7 +390,7 @@ static void an_idle_limit_closes_who_sends_nothing(void **state)
 	rig *r = *state;
 	esk_error err = {0};
 	r->limits.idle_timeout_ns = 200000000;
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	esk_status status = ESK_OK;
 	esk_client_progress progress = {.struct_size = sizeof progress};
@@ -489,7 +406,7 @@ static void a_client_that_only_listens_gets_its_answers(void **state)
 {
 	rig *r = *state;
 	esk_bytes bytes = {0};
-	start(r);
+	rig_start(r);
 	int fd = raw(r);
 	daq_add_hello(&bytes);
 	daq_add_batch(&bytes, "scope", 0, 100, "voltage", true);
@@ -508,7 +425,7 @@ static void what_a_client_sent_whole_before_it_went_is_recorded(void **state)
 {
 	rig *r = *state;
 	esk_bytes bytes = {0};
-	start(r);
+	rig_start(r);
 	int fd = raw(r);
 	daq_add_hello(&bytes);
 	for (uint64_t i = 0; i < 50; i++)
@@ -518,10 +435,7 @@ static void what_a_client_sent_whole_before_it_went_is_recorded(void **state)
 	close(fd);
 	while (daq_shelf_rows(&r->shelf) < 490)
 		usleep(1000);
-	esk_server_stats stats;
-	do
-		esk_server_get_stats(r->server, &stats);
-	while (stats.clients > 0 || stats.accepted == 0);
+	wait_until_alone(r);
 	assert_int_equal(daq_shelf_rows(&r->shelf), 490);
 	assert_true(r->shelf.ordered);
 	esk_bytes_clear(&bytes);
@@ -533,7 +447,7 @@ static void a_slow_disk_holds_up_those_alone_who_flush_and_once(void **state)
 	esk_bytes flush = {0};
 	esk_error err = {0};
 	char *json;
-	start(r);
+	rig_start(r);
 	daq_shelf_hold(&r->shelf, true);
 	int fds[5];
 	daq_add_hello(&flush);
@@ -567,18 +481,12 @@ static void a_slow_disk_holds_up_those_alone_who_flush_and_once(void **state)
 static void batches_are_recorded_while_a_flush_waits_for_the_disk(void **state)
 {
 	rig *r = *state;
-	esk_bytes flush = {0};
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	write_rows(client, "scope", 0, 1);
 	wait_all(client);
 	daq_shelf_hold(&r->shelf, true);
-	int fd = raw(r);
-	daq_add_hello(&flush);
-	daq_add(&flush, "{\"type\":\"Flush\"}", NULL, 0);
-	send_all(fd, &flush);
-	while (daq_shelf_flushing(&r->shelf) == 0)
-		usleep(1000);
+	int fd = begin_flush(r);
 	for (uint64_t i = 1; i < 500; i++)
 		write_rows(client, "scope", i, 1);
 	wait_all(client);
@@ -587,7 +495,6 @@ static void batches_are_recorded_while_a_flush_waits_for_the_disk(void **state)
 	daq_shelf_hold(&r->shelf, false);
 	close(fd);
 	esk_client_close(client);
-	esk_bytes_clear(&flush);
 }
 
 static void a_store_without_room_makes_writers_wait_and_nobody_else(void **state)
@@ -595,7 +502,7 @@ static void a_store_without_room_makes_writers_wait_and_nobody_else(void **state
 	rig *r = *state;
 	esk_error err = {0};
 	char *json;
-	start(r);
+	rig_start(r);
 	esk_client_options options = ESK_CLIENT_OPTIONS_INIT;
 	options.window_messages = 10;
 	options.timeout_ns = 200000000;
@@ -631,7 +538,7 @@ static void a_client_that_is_killed_takes_nothing_with_it(void **state)
 {
 	rig *r = *state;
 	uint64_t rounds = test_scale(20);
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	for (uint64_t i = 0; i < rounds; i++) {
 		pid_t child = fork();
@@ -664,11 +571,11 @@ static void a_client_learns_that_the_daemon_stops(void **state)
 {
 	rig *r = *state;
 	esk_error err = {0};
-	start(r);
+	rig_start(r);
 	esk_client *client = join(r, NULL);
 	write_rows(client, "scope", 0, 1);
 	wait_all(client);
-	stop(r);
+	rig_stop(r);
 	daq_batch *b = daq_batch_make(1, 1, "voltage");
 	esk_status status = ESK_OK;
 	while (status == ESK_OK)
@@ -684,24 +591,17 @@ static void a_client_learns_that_the_daemon_stops(void **state)
 static void stopping_waits_for_the_task_at_hand_and_tells_its_client(void **state)
 {
 	rig *r = *state;
-	esk_bytes flush = {0};
-	start(r);
+	rig_start(r);
 	daq_shelf_hold(&r->shelf, true);
-	int fd = raw(r);
-	daq_add_hello(&flush);
-	daq_add(&flush, "{\"type\":\"Flush\"}", NULL, 0);
-	send_all(fd, &flush);
-	while (daq_shelf_flushing(&r->shelf) == 0)
-		usleep(1000);
+	int fd = begin_flush(r);
 	esk_server_stop(r->server);
 	daq_shelf_hold(&r->shelf, false);
-	stop(r);
+	rig_stop(r);
 	char *heard = receive_to_end(fd);
 	assert_non_null(strstr(heard, "\"through\":2"));
 	assert_non_null(strstr(heard, "the daemon stops"));
 	free(heard);
 	close(fd);
-	esk_bytes_clear(&flush);
 }
 
 static void a_server_may_be_stopped_before_it_runs(void **state)
@@ -716,156 +616,7 @@ static void a_server_may_be_stopped_before_it_runs(void **state)
 	esk_daemon_place_leave(&r->place);
 }
 
-/* ---- the place ---- */
-
-static esk_status take(rig *r, const char *socket_path, esk_error *err)
-{
-	esk_daemon_place place = {.lock_fd = -1, .folder_fd = -1, .listen_fd = -1};
-	esk_status status = esk_daemon_place_take(r->store, socket_path, &place, err);
-	esk_daemon_place_leave(&place);
-	return status;
-}
-
-static void the_socket_is_for_its_owner_alone(void **state)
-{
-	rig *r = *state;
-	struct stat st;
-	mode_t before = umask(0);
-	start(r);
-	umask(before);
-	assert_int_equal(stat(r->place.socket_path, &st), 0);
-	assert_true(S_ISSOCK(st.st_mode));
-	assert_int_equal(st.st_mode & 0777, 0600);
-	char path[128];
-	strcpy(path, r->place.socket_path);
-	stop(r);
-	assert_int_not_equal(stat(path, &st), 0);
-}
-
-static void a_second_daemon_is_refused_by_name(void **state)
-{
-	rig *r = *state;
-	esk_error err = {0};
-	char pid[32], other[128];
-	start(r);
-	assert_int_equal(take(r, NULL, &err), ESK_EBUSY);
-	snprintf(pid, sizeof pid, "process %d ", (int)getpid());
-	if (strstr(err.message, pid) == NULL)
-		fail_msg("\"%s\" does not name %s", err.message, pid);
-	/* Another socket does not help: it is the store that is served. */
-	snprintf(other, sizeof other, "%s/other.sock", r->dir->path);
-	assert_int_equal(take(r, other, &err), ESK_EBUSY);
-	/* Nor does another store, for the same socket. */
-	char store[128], spool[160];
-	snprintf(store, sizeof store, "%s/store2", r->dir->path);
-	snprintf(spool, sizeof spool, "%s/spool", store);
-	assert_int_equal(mkdir(store, 0700) | mkdir(spool, 0700), 0);
-	esk_daemon_place place = {.lock_fd = -1, .folder_fd = -1, .listen_fd = -1};
-	assert_int_equal(esk_daemon_place_take(store, r->place.socket_path, &place, &err), ESK_EBUSY);
-	assert_non_null(strstr(err.message, "listens there already"));
-	esk_client_close(join(r, NULL));
-}
-
-static void what_a_killed_daemon_left_is_replaced(void **state)
-{
-	rig *r = *state;
-	pid_t child = fork();
-	if (child == 0) {
-		esk_error err = {0};
-		esk_daemon_place place;
-		if (esk_daemon_place_take(r->store, NULL, &place, &err) == ESK_OK)
-			kill(getpid(), SIGKILL);
-		_exit(1);
-	}
-	int status;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFSIGNALED(status));
-	char path[160];
-	struct stat st;
-	snprintf(path, sizeof path, "%s/spool/daemon.sock", r->store);
-	assert_int_equal(stat(path, &st), 0);
-	start(r);
-	esk_client_close(join(r, NULL));
-}
-
-static void a_file_in_the_sockets_place_is_left_alone(void **state)
-{
-	rig *r = *state;
-	esk_error err = {0};
-	char path[160];
-	snprintf(path, sizeof path, "%s/spool/daemon.sock", r->store);
-	FILE *out = fopen(path, "w");
-	assert_non_null(out);
-	fclose(out);
-	assert_int_equal(take(r, NULL, &err), ESK_EEXIST);
-	assert_int_equal(access(path, F_OK), 0);
-}
-
-static void a_directory_that_others_may_write_to_is_refused(void **state)
-{
-	rig *r = *state;
-	esk_error err = {0};
-	char path[160];
-	snprintf(path, sizeof path, "%s/spool", r->store);
-	assert_int_equal(chmod(path, 0777), 0);
-	assert_int_equal(take(r, NULL, &err), ESK_EACCES);
-	assert_non_null(strstr(err.message, "chmod go-w"));
-	assert_int_equal(chmod(path, 01777), 0);
-	assert_ok(take(r, NULL, &err), &err);
-}
-
-static void a_path_longer_than_an_address_works(void **state)
-{
-	rig *r = *state;
-	char long_path[512];
-	size_t size = (size_t)snprintf(long_path, sizeof long_path, "%s/", r->dir->path);
-	for (int i = 0; i < 3; i++) {
-		memset(long_path + size, 'a' + i, 80);
-		size += 80;
-		long_path[size] = '\0';
-		assert_int_equal(mkdir(long_path, 0700), 0);
-		long_path[size++] = '/';
-	}
-	strcpy(long_path + size, "esker.sock");
-	esk_error err = {0};
-	assert_ok(esk_daemon_place_take(r->store, long_path, &r->place, &err), &err);
-	assert_ok(esk_server_create(r->place.listen_fd, &r->handler, &r->limits, &r->server, &err), &err);
-	assert_int_equal(pthread_create(&r->thread, NULL, serve, r), 0);
-	r->running = true;
-	esk_client *client;
-	assert_ok(esk_client_connect(long_path, NULL, &client, &err), &err);
-	esk_client_close(client);
-}
-
-/* Only root can be someone else. */
-static void another_user_is_turned_away(void **state)
-{
-	rig *r = *state;
-	if (geteuid() != 0)
-		skip();
-	start(r);
-	assert_int_equal(chmod(r->place.socket_path, 0666), 0);
-	pid_t child = fork();
-	if (child == 0) {
-		esk_error err = {0};
-		esk_client *client;
-		char path[160];
-		strcpy(path, r->place.socket_path);
-		if (chmod(r->dir->path, 0755) != 0 || chmod(r->store, 0755) != 0)
-			_exit(1);
-		snprintf(path, sizeof path, "%s/spool", r->store);
-		if (chmod(path, 0755) != 0 || setuid(65534) != 0)
-			_exit(2);
-		esk_status status = esk_client_connect(r->store, NULL, &client, &err);
-		_exit(status == ESK_EACCES && strstr(err.message, "user 65534 may not") != NULL ? 0 : 3);
-	}
-	int status;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-}
-
-#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define T(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
 
 int main(int argc, char **argv)
 {
@@ -896,13 +647,6 @@ int main(int argc, char **argv)
 		T(a_client_learns_that_the_daemon_stops),
 		T(stopping_waits_for_the_task_at_hand_and_tells_its_client),
 		T(a_server_may_be_stopped_before_it_runs),
-		T(the_socket_is_for_its_owner_alone),
-		T(a_second_daemon_is_refused_by_name),
-		T(what_a_killed_daemon_left_is_replaced),
-		T(a_file_in_the_sockets_place_is_left_alone),
-		T(a_directory_that_others_may_write_to_is_refused),
-		T(a_path_longer_than_an_address_works),
-		T(another_user_is_turned_away),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

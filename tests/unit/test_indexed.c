@@ -2,10 +2,7 @@
  * rotation, failure, kill and reindex; and what cannot be indexed is refused.
  *
  *     test_indexed [SEED]  */
-#include "unit/recording_place.h"
-
-#include <signal.h>
-#include <sys/wait.h>
+#include "support/ordeal.h"
 
 #define SALT 23
 #define STEPS "steps:i64 when:i64 reward:f32 done:bool frames:u8[4,4]? action:i32? who:str"
@@ -139,45 +136,49 @@ static void reindex_makes_the_same_table(void **state)
 	place_close(&p);
 }
 
+static void record_until_killed(const char *path, void *shared)
+{
+	_Atomic int64_t *acknowledged = shared;
+	place p = {0};
+	esk_run_options options = place_options(256u << 10);
+	esk_stream *stream;
+	esk_watermark mark;
+	esk_error err = {0};
+	options.append = true;
+	options.commit_interval_ns = 2000000;
+	options.segment_bytes = 256u << 10;
+	snprintf(p.path, sizeof p.path, "%s", path);
+	place_open(&p);
+	esk_run *run = place_run(&p, "run", &options);
+	assert_ok(recording_stream(run, "/", &stream, &err), &err);
+	assert_ok(esk_stream_commit(stream, &mark, &err), &err);
+	for (uint64_t i = mark.rows;; i++) {
+		assert_ok(recording_append(stream, i, SALT, NULL, &err), &err);
+		atomic_store(acknowledged, (int64_t)i + 1);
+	}
+}
+
+static void check_after_death(const char *path, void *shared)
+{
+	place p = {0};
+	snprintf(p.path, sizeof p.path, "%s", path);
+	place_open(&p);
+	esk_reader *reader = place_reader(&p, "run");
+	uint64_t rows = recording_rows(reader, "/");
+	ordeal_found(shared, (int64_t)rows);
+	recording_check_index(p.store, "run", rows, SALT);
+	esk_reader_close(reader);
+	place_close(&p);
+}
+
 static void rows_survive_a_kill_at_any_moment(void **state)
 {
-	place p = {.dir = *state};
-	esk_error err = {0};
-	snprintf(p.path, sizeof p.path, "%s/store", p.dir->path);
-	assert_ok(esk_store_create(p.path, &err), &err);
-	for (uint64_t turn = 0; turn < test_scale(12); turn++) {
-		pid_t child = fork(); /* before this process has threads */
-		if (child == 0) {
-			esk_run_options options = place_options(256u << 10);
-			esk_stream *stream;
-			options.append = true;
-			options.commit_interval_ns = 2000000;
-			options.segment_bytes = 256u << 10;
-			place_open(&p);
-			esk_run *run = place_run(&p, "run", &options);
-			assert_ok(recording_stream(run, "/", &stream, &err), &err);
-			esk_watermark mark;
-			assert_ok(esk_stream_commit(stream, &mark, &err), &err);
-			for (uint64_t i = mark.rows;; i++)
-				assert_ok(recording_append(stream, i, SALT, NULL, &err), &err);
-		}
-		recording_sleep_ms(20 + (int)(mix(test_seed() + turn) % 60));
-		kill(child, SIGKILL);
-		assert_int_equal(waitpid(child, NULL, 0), child);
-		pid_t checker = fork();
-		if (checker == 0) {
-			place_open(&p);
-			esk_reader *reader = place_reader(&p, "run");
-			recording_check_index(p.store, "run",
-				esk_reader_dataset_count(reader) > 0 ? recording_rows(reader, "/") : 0, SALT);
-			esk_reader_close(reader);
-			place_close(&p);
-			_exit(0);
-		}
-		int code = -1;
-		assert_int_equal(waitpid(checker, &code, 0), checker);
-		assert_int_equal(code, 0);
-	}
+	ordeal o = {.live = record_until_killed,
+		.look = check_after_death,
+		.most = 1,
+		.most_ms = 80,
+		.dies_young = true};
+	ordeal_run(*state, &o, test_scale(12));
 }
 
 static void rows_that_the_table_lost_come_back_from_the_files(void **state)

@@ -2,18 +2,12 @@
  * failing commits, rotation and reindex.
  *
  *     test_items [SEED]  */
-#include "unit/recording_place.h"
+#include "support/ordeal.h"
 
 #include "record/internal.h"
-#include "support/fault_os.h"
 
-#include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 
 /* ---- a batch as an instrument puts it ---- */
 
@@ -436,53 +430,24 @@ static void of_threads_that_want_one_path_one_gets_it(void **state)
 
 static void items_land_once_when_commits_fail(void **state)
 {
-	test_dir *dir = *state;
-	place p = {.dir = dir};
-	esk_fault *fault = esk_fault_new(test_seed());
-	esk_store_environment environment = {.os = esk_fault_os(fault)};
-	esk_store_options store_options = ESK_STORE_OPTIONS_INIT;
+	esk_fault *fault;
+	place p = ordeal_place_make(*state, &fault);
 	esk_run_options options = place_options(1u << 20);
-	esk_error err = {0};
-	snprintf(p.path, sizeof p.path, "%s/store", dir->path);
-	assert_ok(esk_store_create(p.path, &err), &err);
-	store_options.codec_threads = 1;
-	store_options.log = recording_log;
-	assert_ok(esk_store_open_in(&environment, p.path, &store_options, &p.store, &err), &err);
 	options.segment_bytes = 100000;
 	esk_run *run = place_run(&p, "run", &options);
 	int64_t total = 0;
 	for (int round = 0; round < 12; round++) {
 		put_batches(run, total, 5);
 		total += 5;
-		esk_fault_set_space(fault, 4000 * (uint64_t)(round % 4));
-		assert_int_equal(esk_run_commit(run, NULL, &err), ESK_ENOSPC);
+		ordeal_commit_without_room(run, fault, 4000 * (uint64_t)(round % 4));
 		put_batches(run, total, 3);
 		total += 3;
-		esk_fault_set_space(fault, UINT64_MAX);
-		while (esk_run_commit(run, NULL, &err) != ESK_OK)
-			recording_sleep_ms(1);
+		ordeal_commit_with_room(run, fault);
 	}
 	place_run_close(run);
-	assert_ok(esk_store_close(p.store, &err), &err);
-	esk_fault_free(fault);
-	place_open(&p);
+	ordeal_place_end(&p, fault);
 	check_batches(&p, total, 1);
 	place_close(&p);
-}
-
-/* The run's ring, mapped. */
-static unsigned char *map_ring(const place *p, size_t *ret_bytes)
-{
-	char link[200];
-	struct stat st;
-	snprintf(link, sizeof link, "%s/spool/run.ring", p->path);
-	int fd = open(link, O_RDWR);
-	assert_true(fd >= 0 && fstat(fd, &st) == 0);
-	void *ring = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	assert_true(ring != MAP_FAILED);
-	close(fd);
-	*ret_bytes = (size_t)st.st_size;
-	return ring;
 }
 
 /* Any damage to a record of an item: it is there as it was, as what its bytes say now, or counted as lost;
@@ -505,7 +470,7 @@ static void damaged_items_are_counted_and_others_are_there(void **state)
 		char path[64];
 		assert_ok(esk_stream_reserve(holder, 1, &hold, &err), &err); /* the drain stops here */
 		put_batches(run, 3 * round, 3);
-		unsigned char *ring = map_ring(&p, &bytes);
+		unsigned char *ring = ordeal_map_ring(&p, &bytes);
 		snprintf(path, sizeof path, "measurements/batch_%06lld", (long long)(3 * round + 1));
 		unsigned char *at = memmem(ring, bytes, path, strlen(path));
 		assert_non_null(at);
@@ -533,14 +498,11 @@ static void damaged_items_are_counted_and_others_are_there(void **state)
 
 /* ---- death ---- */
 
-typedef struct shared {
-	_Atomic int64_t put;
-} shared;
-
 #define MOST_PUT 400 /* before it only waits for its death */
 
-static void die_while_putting(const char *path, shared *s)
+static void die_while_putting(const char *path, void *shared)
 {
+	_Atomic int64_t *acknowledged = shared;
 	place p = {0};
 	esk_error err = {0};
 	snprintf(p.path, sizeof p.path, "%s", path);
@@ -550,28 +512,23 @@ static void die_while_putting(const char *path, shared *s)
 	options.commit_interval_ns = 3000000;
 	options.segment_bytes = 300000;
 	esk_run *run = place_run(&p, "run", &options);
-	int64_t i = atomic_load(&s->put);
-	esk_status first =
-		put_batch(run, i, &err); /* it may have been put, and not acknowledged, before death */
-	if (first != ESK_OK && first != ESK_EEXIST)
-		_exit(1);
-	atomic_store(&s->put, ++i);
+	int64_t i = atomic_load(acknowledged);
 	for (int64_t end = i + MOST_PUT;; i++) {
 		if (i == end)
 			pause();
 		if (put_batch(run, i, &err) != ESK_OK)
 			_exit(1);
-		atomic_store(&s->put, i + 1);
+		atomic_store(acknowledged, i + 1);
 	}
 }
 
-static void check_after_death(const char *path, const shared *s)
+static void check_after_death(const char *path, void *shared)
 {
 	place p = {0};
 	snprintf(p.path, sizeof p.path, "%s", path);
 	place_open(&p);
-	int64_t put = atomic_load(&s->put), found = place_query(&p, "SELECT count(*) FROM items");
-	assert_in_range(found, put, put + 1);
+	int64_t found = place_query(&p, "SELECT count(*) FROM items");
+	ordeal_found(shared, found);
 	check_batches(&p, found, 17);
 	check_batch(p.store, found - 1);
 	place_close(&p);
@@ -579,35 +536,12 @@ static void check_after_death(const char *path, const shared *s)
 
 static void acknowledged_items_are_there_once_after_death(void **state)
 {
-	test_dir *dir = *state;
-	shared *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	char path[128];
-	esk_error err = {0};
-	snprintf(path, sizeof path, "%s/store", dir->path);
-	assert_ok(esk_store_create(path, &err), &err);
-	uint64_t random = test_seed();
-	for (uint64_t kills = test_scale(8); kills > 0; kills--) {
-		int code = 0;
-		int64_t before = atomic_load(&s->put);
-		pid_t child = fork();
-		if (child == 0)
-			die_while_putting(path, s);
-		while (atomic_load(&s->put) < before + 3 && waitpid(child, &code, WNOHANG) == 0)
-			recording_sleep_ms(1);
-		random = mix(random + kills);
-		recording_sleep_ms(random % 20);
-		kill(child, SIGKILL);
-		waitpid(child, &code, 0);
-		assert_true(WIFSIGNALED(code));
-		child = fork();
-		if (child == 0) {
-			check_after_death(path, s);
-			_exit(0);
-		}
-		assert_int_equal(waitpid(child, &code, 0), child);
-		assert_int_equal(code, 0);
-	}
-	munmap(s, sizeof *s);
+	ordeal o = {.live = die_while_putting,
+		.look = check_after_death,
+		.most = 3,
+		.most_ms = 20,
+		.dies_young = true};
+	ordeal_run(*state, &o, test_scale(8));
 }
 
 static void a_second_of_items_is_told(void **state)

@@ -2,15 +2,9 @@
  * and when a segment is sealed; a beginning of them in between; after kills and failing commits too.
  *
  *     test_joins [SEED]  */
-#include "unit/recording_place.h"
-
-#include "support/fault_os.h"
+#include "support/ordeal.h"
 
 #include <hdf5.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 
 /* ---- batches of differing lengths, whose values count on ---- */
 
@@ -294,41 +288,28 @@ static void items_unlike_the_first_are_refused(void **state)
 
 static void joins_are_whole_after_failing_commits(void **state)
 {
-	test_dir *dir = *state;
-	place p = {.dir = dir};
-	esk_fault *fault = esk_fault_new(test_seed());
-	esk_store_environment environment = {.os = esk_fault_os(fault)};
-	esk_store_options store_options = ESK_STORE_OPTIONS_INIT;
+	esk_fault *fault;
+	place p = ordeal_place_make(*state, &fault);
 	esk_run_options options = place_options(1u << 20);
-	esk_error err = {0};
 	counters c = {0};
 	char path[200];
-	snprintf(p.path, sizeof p.path, "%s/store", dir->path);
 	live_path(&p, path);
-	assert_ok(esk_store_create(p.path, &err), &err);
-	store_options.codec_threads = 1;
-	store_options.log = recording_log;
-	assert_ok(esk_store_open_in(&environment, p.path, &store_options, &p.store, &err), &err);
 	esk_run *run = place_run(&p, "run", &options);
 	for (int round = 0; round < 10; round++) {
 		put_many(run, &c, 5);
-		esk_fault_set_space(fault, 2500 * (uint64_t)(round % 4));
-		assert_int_equal(esk_run_commit(run, NULL, &err), ESK_ENOSPC);
-		esk_fault_set_space(fault, UINT64_MAX);
-		while (esk_run_commit(run, NULL, &err) != ESK_OK)
-			recording_sleep_ms(1);
+		ordeal_commit_without_room(run, fault, 2500 * (uint64_t)(round % 4));
+		ordeal_commit_with_room(run, fault);
 	}
 	place_run_close(run);
 	check_join(path, 0, c.rows);
-	assert_ok(esk_store_close(p.store, &err), &err);
-	esk_fault_free(fault);
-	place_open(&p);
+	ordeal_place_end(&p, fault);
 	recording_verify(p.store);
 	place_close(&p);
 }
 
-static void die_while_putting(const char *path, _Atomic int64_t *acknowledged)
+static void die_while_putting(const char *path, void *shared)
 {
+	_Atomic int64_t *acknowledged = shared;
 	place p = {0};
 	esk_error err = {0};
 	snprintf(p.path, sizeof p.path, "%s", path);
@@ -348,14 +329,14 @@ static void die_while_putting(const char *path, _Atomic int64_t *acknowledged)
 	}
 }
 
-static void check_after_death(const char *path, _Atomic int64_t *acknowledged)
+static void check_after_death(const char *path, void *shared)
 {
 	place p = {0};
 	char live[200];
 	snprintf(p.path, sizeof p.path, "%s", path);
 	place_open(&p);
 	int64_t items = place_query(&p, "SELECT count(*) FROM items");
-	assert_in_range(items, atomic_load(acknowledged), atomic_load(acknowledged) + 1);
+	ordeal_found(shared, items);
 	esk_run_options options = place_options(1u << 20);
 	options.append = true;
 	esk_run *run = place_run(&p, "run", &options); /* whoever goes on brings it up to date */
@@ -368,36 +349,12 @@ static void check_after_death(const char *path, _Atomic int64_t *acknowledged)
 
 static void joins_go_on_after_death(void **state)
 {
-	test_dir *dir = *state;
-	_Atomic int64_t *acknowledged =
-		mmap(NULL, sizeof *acknowledged, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	char path[128];
-	esk_error err = {0};
-	snprintf(path, sizeof path, "%s/store", dir->path);
-	assert_ok(esk_store_create(path, &err), &err);
-	uint64_t random = test_seed();
-	for (uint64_t kills = test_scale(5); kills > 0; kills--) {
-		int code = 0;
-		int64_t before = atomic_load(acknowledged);
-		pid_t child = fork();
-		if (child == 0)
-			die_while_putting(path, acknowledged);
-		while (atomic_load(acknowledged) < before + 3 && waitpid(child, &code, WNOHANG) == 0)
-			recording_sleep_ms(1);
-		random = mix(random + kills);
-		recording_sleep_ms(random % 15);
-		kill(child, SIGKILL);
-		waitpid(child, &code, 0);
-		assert_true(WIFSIGNALED(code));
-		child = fork();
-		if (child == 0) {
-			check_after_death(path, acknowledged);
-			_exit(0);
-		}
-		assert_int_equal(waitpid(child, &code, 0), child);
-		assert_int_equal(code, 0);
-	}
-	munmap((void *)acknowledged, sizeof *acknowledged);
+	ordeal o = {.live = die_while_putting,
+		.look = check_after_death,
+		.most = 3,
+		.most_ms = 15,
+		.dies_young = true};
+	ordeal_run(*state, &o, test_scale(5));
 }
 
 /* Virtual datasets are copied with what they need of the format, and items with what they are. */

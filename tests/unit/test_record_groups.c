@@ -2,18 +2,13 @@
  * was promised, or missing together; whatever dies, fails, is overwritten or damaged.
  *
  *     test_record_groups [SEED]  */
-#include "unit/recording_place.h"
+#include "support/ordeal.h"
 
 #include "ring/ring.h"
-#include "support/fault_os.h"
 
-#include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 /* Small and large cells, validity, texts; `b` has two rows where `a` has one. */
 #define A_COLUMNS "id:i64 cell:u8[5000] note:str?"
@@ -355,21 +350,6 @@ static void what_is_overwritten_is_overwritten_in_all_streams(void **state)
 	place_close(&p);
 }
 
-/* The run's ring, mapped. */
-static unsigned char *map_ring(const place *p, size_t *ret_bytes)
-{
-	char link[200];
-	struct stat st;
-	snprintf(link, sizeof link, "%s/spool/run.ring", p->path);
-	int fd = open(link, O_RDWR);
-	assert_true(fd >= 0 && fstat(fd, &st) == 0);
-	void *ring = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	assert_true(ring != MAP_FAILED);
-	close(fd);
-	*ret_bytes = (size_t)st.st_size;
-	return ring;
-}
-
 /* Damage in the second part: nothing of the first is taken either, and rows behind keep their index. */
 static void a_damaged_part_leaves_the_rows_of_all_parts_missing(void **state)
 {
@@ -398,7 +378,7 @@ static void a_damaged_part_leaves_the_rows_of_all_parts_missing(void **state)
 			assert_ok(esk_run_append(run, parts, 2, &err), &err);
 			assert_int_equal(parts[0].row, i);
 		}
-		unsigned char *ring = map_ring(&p, &bytes);
+		unsigned char *ring = ordeal_map_ring(&p, &bytes);
 		unsigned char *at = memmem(ring, bytes, "the-note-1", 10);
 		assert_non_null(at);
 		/* size of the text; rows; size of the part; its stream */
@@ -434,49 +414,31 @@ static void a_damaged_part_leaves_the_rows_of_all_parts_missing(void **state)
 /* After a failure the ring is read again from the last commit: each record's rows land once. */
 static void groups_land_once_when_commits_fail(void **state)
 {
-	test_dir *dir = *state;
-	place p = {.dir = dir};
-	esk_fault *fault = esk_fault_new(test_seed());
-	esk_store_environment environment = {.os = esk_fault_os(fault)};
-	esk_store_options store_options = ESK_STORE_OPTIONS_INIT;
+	esk_fault *fault;
+	place p = ordeal_place_make(*state, &fault);
 	esk_run_options options = place_options(1u << 20);
-	esk_error err = {0};
-	snprintf(p.path, sizeof p.path, "%s/store", dir->path);
-	assert_ok(esk_store_create(p.path, &err), &err);
-	store_options.codec_threads = 1;
-	store_options.log = recording_log;
-	assert_ok(esk_store_open_in(&environment, p.path, &store_options, &p.store, &err), &err);
 	esk_run *run = place_run(&p, "run", &options);
 	pair s = open_pair(run);
 	int64_t next = 0;
 	for (int round = 0; round < 12; round++) {
 		append_pairs(run, &s, next, 5);
 		next += 5;
-		esk_fault_set_space(fault, 3000 * (uint64_t)(round % 4));
-		assert_int_equal(esk_run_commit(run, NULL, &err), ESK_ENOSPC);
+		ordeal_commit_without_room(run, fault, 3000 * (uint64_t)(round % 4));
 		append_pairs(run, &s, next, 3);
 		next += 3;
-		esk_fault_set_space(fault, UINT64_MAX);
-		while (esk_run_commit(run, NULL, &err) != ESK_OK)
-			recording_sleep_ms(1);
+		ordeal_commit_with_room(run, fault);
 	}
 	place_run_close(run);
-	assert_ok(esk_store_close(p.store, &err), &err);
-	esk_fault_free(fault);
-	place_open(&p);
+	ordeal_place_end(&p, fault);
 	check_numbered(&p, "run", (uint64_t)next);
 	place_close(&p);
 }
 
 /* ---- death ---- */
 
-typedef struct shared {
-	_Atomic int64_t appended;
-	_Atomic int ready;
-} shared;
-
-static void die_while_appending(const char *path, shared *s)
+static void die_while_appending(const char *path, void *shared)
 {
+	_Atomic int64_t *acknowledged = shared;
 	place p = {0};
 	esk_error err = {0};
 	snprintf(p.path, sizeof p.path, "%s", path);
@@ -490,12 +452,11 @@ static void die_while_appending(const char *path, shared *s)
 		uint64_t rows[2];
 		if (append_pair(run, &both, i, i % 2, rows, &err) != ESK_OK || rows[0] != (uint64_t)i)
 			_exit(1);
-		atomic_store(&s->appended, i + 1);
-		atomic_store(&s->ready, 1);
+		atomic_store(acknowledged, i + 1);
 	}
 }
 
-static void check_after_death(const char *path, const shared *s)
+static void check_after_death(const char *path, void *shared)
 {
 	place p = {0};
 	snprintf(p.path, sizeof p.path, "%s", path);
@@ -503,10 +464,7 @@ static void check_after_death(const char *path, const shared *s)
 	esk_reader *reader = place_reader(&p, "run");
 	uint64_t rows;
 	int64_t *ids = check_pairs(reader, &rows);
-	int64_t appended = atomic_load(&s->appended);
-	if ((int64_t)rows < appended || (int64_t)rows > appended + 1)
-		fail_msg("%lld were acknowledged, %llu are there", (long long)appended,
-			(unsigned long long)rows);
+	ordeal_found(shared, (int64_t)rows);
 	for (uint64_t i = 0; i < rows; i++)
 		assert_int_equal(ids[i], i);
 	free(ids);
@@ -515,49 +473,20 @@ static void check_after_death(const char *path, const shared *s)
 	place_close(&p);
 }
 
-/* Runs `what` in a child without threads; returns its status. */
-static int in_child(void (*what)(const char *path, const shared *s), const char *path, const shared *s)
-{
-	int code = 0;
-	pid_t child = fork();
-	if (child == 0) {
-		what(path, s);
-		_exit(0);
-	}
-	assert_int_equal(waitpid(child, &code, 0), child);
-	return code;
-}
-
 static void acknowledged_parts_are_there_together_after_death(void **state)
 {
-	test_dir *dir = *state;
-	shared *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	char path[128];
-	esk_error err = {0};
-	snprintf(path, sizeof path, "%s/store", dir->path);
-	assert_ok(esk_store_create(path, &err), &err);
-	uint64_t seed = test_seed();
-	for (uint64_t kills = test_scale(10); kills > 0; kills--) {
-		int code = 0;
-		atomic_store(&s->ready, 0);
-		pid_t child = fork();
-		if (child == 0)
-			die_while_appending(path, s);
-		while (!atomic_load(&s->ready) && waitpid(child, &code, WNOHANG) == 0)
-			recording_sleep_ms(1);
-		seed = mix(seed + kills);
-		recording_sleep_ms(seed % 20);
-		kill(child, SIGKILL);
-		waitpid(child, &code, 0);
-		assert_true(atomic_load(&s->ready) && WIFSIGNALED(code));
-		assert_int_equal(in_child(check_after_death, path, s), 0);
-	}
-	munmap(s, sizeof *s);
+	ordeal o = {.live = die_while_appending,
+		.look = check_after_death,
+		.most = 1,
+		.most_ms = 20,
+		.dies_young = true};
+	ordeal_run(*state, &o, test_scale(10));
 }
 
 /* A later Esker wrote it: the ring stays until one that knows the kind opens the store. */
-static void die_behind_a_record_from_the_future(const char *path, shared *s)
+static void die_behind_a_record_from_the_future(const char *path, void *shared)
 {
+	_Atomic int64_t *acknowledged = shared;
 	place p = {0};
 	char link[200];
 	esk_error err = {0};
@@ -577,11 +506,12 @@ static void die_behind_a_record_from_the_future(const char *path, shared *s)
 	assert_ok(esk_ring_reserve(ring, 0, 999, 64, &slot, &err), &err);
 	esk_ring_publish(ring, &slot);
 	append_pairs(run, &both, 4, 2);
-	atomic_store(&s->ready, 1);
-	pause();
+	atomic_store(acknowledged, 1);
+	for (;;)
+		pause();
 }
 
-static void check_that_the_future_is_refused(const char *path, const shared *s)
+static void check_that_the_future_is_refused(const char *path, void *shared)
 {
 	place p = {0};
 	char link[200], ring[200];
@@ -589,7 +519,7 @@ static void check_that_the_future_is_refused(const char *path, const shared *s)
 	esk_error err = {0};
 	esk_run *run;
 	esk_run_options options = place_options(256u << 10);
-	(void)s;
+	(void)shared;
 	snprintf(link, sizeof link, "%s/spool/run.ring", path);
 	for (int turn = 0; turn < 2; turn++) {
 		snprintf(p.path, sizeof p.path, "%s", path);
@@ -611,25 +541,10 @@ static void check_that_the_future_is_refused(const char *path, const shared *s)
 
 static void a_record_of_an_unknown_kind_is_refused_and_the_ring_stays(void **state)
 {
-	test_dir *dir = *state;
-	shared *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	char path[128];
-	int code = 0;
-	esk_error err = {0};
-	snprintf(path, sizeof path, "%s/store", dir->path);
-	assert_ok(esk_store_create(path, &err), &err);
-	pid_t child = fork();
-	if (child == 0) {
-		die_behind_a_record_from_the_future(path, s);
-		_exit(1);
-	}
-	while (!atomic_load(&s->ready) && waitpid(child, &code, WNOHANG) == 0)
-		recording_sleep_ms(1);
-	kill(child, SIGKILL);
-	waitpid(child, &code, 0);
-	assert_true(atomic_load(&s->ready) && WIFSIGNALED(code));
-	assert_int_equal(in_child(check_that_the_future_is_refused, path, s), 0);
-	munmap(s, sizeof *s);
+	ordeal o = {.live = die_behind_a_record_from_the_future,
+		.look = check_that_the_future_is_refused,
+		.most = 1};
+	ordeal_run(*state, &o, 1);
 }
 
 #define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)

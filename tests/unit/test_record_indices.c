@@ -3,17 +3,11 @@
  * commits fail meanwhile.
  *
  *     test_record_indices [SEED]  */
-#include "unit/recording_place.h"
+#include "support/ordeal.h"
 
-#include "support/fault_os.h"
-
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 
 /* Of every kind: small and copied, large and referred to in the ring, nullable, and (append only) of variable
  * length. */
@@ -382,13 +376,15 @@ static void indices_hold_while_another_thread_abandons(void **state)
 
 /* What a child and its parent share. */
 typedef struct shared {
+	_Atomic int64_t ready; /* to die */
 	atomic_uint acknowledged;
-	atomic_bool ready;
 	struct {
 		uint64_t row;
 		int64_t id;
 	} rows[64];
 } shared;
+
+static uint64_t first_missing; /* row that the child's reservation was of */
 
 static void acknowledge(shared *s, esk_stream *stream, int64_t id)
 {
@@ -411,14 +407,15 @@ static esk_stream *open_to_die(place *p, const char *path, esk_run **ret_run, ui
 
 static void wait_to_be_killed(shared *s)
 {
-	atomic_store(&s->ready, true);
+	atomic_store(&s->ready, 1);
 	for (;;)
 		pause();
 }
 
 /* Holds a reservation while other rows are acknowledged; nothing of it is committed. */
-static void die_with_a_reservation(const char *path, shared *s)
+static void die_with_a_reservation(const char *path, void *arg)
 {
+	shared *s = arg;
 	place p = {0};
 	esk_run *run;
 	esk_reservation slot;
@@ -435,8 +432,9 @@ static void die_with_a_reservation(const char *path, shared *s)
 
 /* As before, but what was committed ends between the reservation, which was abandoned, and the rows behind
  * it: whoever reads the ring from there on does not meet the reservation. */
-static void die_behind_a_commit(const char *path, shared *s)
+static void die_behind_a_commit(const char *path, void *arg)
 {
+	shared *s = arg;
 	place p = {0};
 	esk_run *run;
 	esk_reservation slot, hold;
@@ -453,14 +451,15 @@ static void die_behind_a_commit(const char *path, shared *s)
 	while (esk_run_get_stats(run, &stats, &err) == ESK_OK && stats.committed_rows < 3)
 		recording_sleep_ms(1);
 	*(int64_t *)hold.cells[0] = 1;
-	atomic_store(&s->ready, true);
+	atomic_store(&s->ready, 1);
 	esk_stream_publish(holder, &hold);
 	kill(getpid(), SIGKILL);
 }
 
 /* Two that die one after the other, both before anything is recovered by hand. */
-static void check_after_death(const char *path, shared *s, uint64_t first_missing)
+static void check_after_death(const char *path, void *arg)
 {
+	shared *s = arg;
 	place p = {0};
 	snprintf(p.path, sizeof p.path, "%s", path);
 	place_open(&p); /* recovers */
@@ -501,38 +500,15 @@ static void check_after_death(const char *path, shared *s, uint64_t first_missin
 
 static void acknowledged_rows_are_at_their_index_after_death(void **state)
 {
-	static void (*const ways[])(const char *path, shared *s) = {
-		die_with_a_reservation, die_behind_a_commit};
+	ordeal ways[] = {{.live = die_with_a_reservation}, {.live = die_behind_a_commit}};
 	static const uint64_t missing[] = {2, 0};
-	test_dir *dir = *state;
-	shared *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (int way = 0; way < 2; way++) {
-		char path[128];
-		int code = 0;
-		esk_error err = {0};
-		memset((void *)s, 0, sizeof *s);
-		snprintf(path, sizeof path, "%s/store%d", dir->path, way);
-		assert_ok(esk_store_create(path, &err), &err);
-		pid_t child = fork(); /* a child of its own each time: none of these has threads yet */
-		if (child == 0) {
-			ways[way](path, s);
-			_exit(1);
-		}
-		while (!atomic_load(&s->ready) && waitpid(child, &code, WNOHANG) == 0)
-			recording_sleep_ms(1);
-		kill(child, SIGKILL);
-		waitpid(child, &code, 0);
-		assert_true(atomic_load(&s->ready) && WIFSIGNALED(code));
-		child = fork();
-		if (child == 0) {
-			check_after_death(path, s, missing[way]);
-			_exit(0);
-		}
-		assert_int_equal(waitpid(child, &code, 0), child);
-		if (code != 0)
-			fail_msg("way %d: looking ended with %d", way, code);
+		ways[way].look = check_after_death;
+		ways[way].shared_bytes = sizeof(shared);
+		ways[way].most = 1;
+		first_missing = missing[way];
+		ordeal_run(*state, &ways[way], 1);
 	}
-	munmap(s, sizeof *s);
 }
 
 /* ---- failing commits ---- */
@@ -540,20 +516,12 @@ static void acknowledged_rows_are_at_their_index_after_death(void **state)
 /* After a failure the ring is read again from the last commit, which is behind the reservation. */
 static void missing_rows_are_counted_once_when_commits_fail(void **state)
 {
-	test_dir *dir = *state;
-	place p = {.dir = dir};
-	esk_fault *fault = esk_fault_new(test_seed());
-	esk_store_environment environment = {.os = esk_fault_os(fault)};
-	esk_store_options store_options = ESK_STORE_OPTIONS_INIT;
+	esk_fault *fault;
+	place p = ordeal_place_make(*state, &fault);
 	esk_run_options options = place_options(1u << 20);
 	esk_reservation slot, hold;
 	esk_error err = {0};
 	esk_run_stats stats = {.struct_size = sizeof stats};
-	snprintf(p.path, sizeof p.path, "%s/store", dir->path);
-	assert_ok(esk_store_create(p.path, &err), &err);
-	store_options.codec_threads = 1;
-	store_options.log = recording_log;
-	assert_ok(esk_store_open_in(&environment, p.path, &store_options, &p.store, &err), &err);
 	options.commit_interval_ns = 5000000;
 	esk_run *run = place_run(&p, "run", &options);
 	esk_stream *stream = place_stream(run, "s", COLUMNS), *other = place_stream(run, "t", COLUMNS),
@@ -574,9 +542,7 @@ static void missing_rows_are_counted_once_when_commits_fail(void **state)
 	append_from(stream, 14, 2);
 	assert_ok(esk_run_commit(run, NULL, &err), &err);
 	place_run_close(run);
-	assert_ok(esk_store_close(p.store, &err), &err);
-	esk_fault_free(fault);
-	place_open(&p);
+	ordeal_place_end(&p, fault);
 	esk_reader *reader = place_reader(&p, "run");
 	assert_int_equal(rows_of(reader, "s"), 16);
 	check_missing(reader, "s", 0, 6);
@@ -590,21 +556,6 @@ static void missing_rows_are_counted_once_when_commits_fail(void **state)
 }
 
 /* ---- damage ---- */
-
-/* The run's ring, mapped. */
-static unsigned char *map_ring(const place *p, size_t *ret_bytes)
-{
-	char link[200];
-	struct stat st;
-	snprintf(link, sizeof link, "%s/spool/run.ring", p->path);
-	int fd = open(link, O_RDWR);
-	assert_true(fd >= 0 && fstat(fd, &st) == 0);
-	void *ring = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	assert_true(ring != MAP_FAILED);
-	close(fd);
-	*ret_bytes = (size_t)st.st_size;
-	return ring;
-}
 
 static void append_text(esk_stream *stream, int64_t id, const char *text)
 {
@@ -628,7 +579,7 @@ static void a_damaged_record_leaves_its_rows_missing(void **state)
 	assert_ok(esk_stream_reserve(holder, 1, &hold, &err), &err); /* the drain stops here */
 	append_text(stream, 2, "the-damaged-one");
 	append_text(stream, 3, "third");
-	unsigned char *ring = map_ring(&p, &bytes);
+	unsigned char *ring = ordeal_map_ring(&p, &bytes);
 	unsigned char *at = memmem(ring, bytes, "the-damaged-oneleft", 19);
 	assert_non_null(at);
 	static const uint32_t sizes[2] = {4, 15}; /* of `more` */
@@ -684,7 +635,7 @@ static void an_index_that_nothing_explains_moves_no_row(void **state)
 		uint64_t id = 0xE5CE600000000000u + i;
 		assert_ok(esk_stream_append(stream, (const void *[]){&id}, NULL, &err), &err);
 	}
-	unsigned char *ring = map_ring(&p, &bytes);
+	unsigned char *ring = ordeal_map_ring(&p, &bytes);
 	uint64_t id = 0xE5CE600000000000u + 4, wrong = UINT64_MAX / 3;
 	unsigned char *at = memmem(ring, bytes, &id, 8);
 	assert_non_null(at);

@@ -2,16 +2,9 @@
  * the next commit, in every later segment, there after a kill, and once.
  *
  *     test_record_objects [SEED]  */
-#include "unit/recording_place.h"
+#include "support/ordeal.h"
 
 #include "record/internal.h"
-#include "support/fault_os.h"
-
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 
 /* ---- the paths that are taken ---- */
 
@@ -320,18 +313,10 @@ static void losses_upstream_are_gaps_where_they_happened(void **state)
 /* The sequences of the source have nothing to do with the ring's, by which gaps were told apart once. */
 static void losses_are_counted_once_when_commits_fail(void **state)
 {
-	test_dir *dir = *state;
-	place p = {.dir = dir};
-	esk_fault *fault = esk_fault_new(test_seed());
-	esk_store_environment environment = {.os = esk_fault_os(fault)};
-	esk_store_options store_options = ESK_STORE_OPTIONS_INIT;
+	esk_fault *fault;
+	place p = ordeal_place_make(*state, &fault);
 	esk_run_options options = place_options(1u << 20);
 	esk_error err = {0};
-	snprintf(p.path, sizeof p.path, "%s/store", dir->path);
-	assert_ok(esk_store_create(p.path, &err), &err);
-	store_options.codec_threads = 1;
-	store_options.log = recording_log;
-	assert_ok(esk_store_open_in(&environment, p.path, &store_options, &p.store, &err), &err);
 	esk_run *run = place_run(&p, "run", &options);
 	esk_stream *stream = place_stream(run, "s", "x:i64 noise:u8[2000]");
 	uint8_t noise[2000] = {3};
@@ -345,19 +330,14 @@ static void losses_are_counted_once_when_commits_fail(void **state)
 		set(run, "/", json);
 		assert_ok(esk_run_set_text(run, "t", text, &err), &err);
 		assert_ok(esk_stream_append(stream, (const void *[]){&round, noise}, NULL, &err), &err);
-		esk_fault_set_space(fault, 1500 * (uint64_t)(round % 4));
-		assert_int_equal(esk_run_commit(run, NULL, &err), ESK_ENOSPC);
-		esk_fault_set_space(fault, UINT64_MAX);
-		while (esk_run_commit(run, NULL, &err) != ESK_OK)
-			recording_sleep_ms(1);
+		ordeal_commit_without_room(run, fault, 1500 * (uint64_t)(round % 4));
+		ordeal_commit_with_room(run, fault);
 	}
 	esk_run_stats stats = {.struct_size = sizeof stats};
 	assert_ok(esk_run_get_stats(run, &stats, &err), &err);
 	assert_int_equal(stats.lost_records, 10);
 	place_run_close(run);
-	assert_ok(esk_store_close(p.store, &err), &err);
-	esk_fault_free(fault);
-	place_open(&p);
+	ordeal_place_end(&p, fault);
 	assert_int_equal(place_query(&p, "SELECT total(records) FROM gaps"), 10);
 	esk_h5 *h5 = open_file(&p, "run.h5");
 	check_integer(h5, "s", "round", 9);
@@ -379,8 +359,9 @@ typedef struct shared {
 	_Atomic int64_t deaths;
 } shared;
 
-static void die_while_setting(const char *path, shared *s)
+static void die_while_setting(const char *path, void *arg)
 {
+	shared *s = arg;
 	place p = {0};
 	esk_error err = {0};
 	snprintf(p.path, sizeof p.path, "%s", path);
@@ -406,8 +387,9 @@ static void die_while_setting(const char *path, shared *s)
 	}
 }
 
-static void check_after_death(const char *path, const shared *s)
+static void check_after_death(const char *path, void *arg)
 {
+	shared *s = arg;
 	place p = {0};
 	char *text;
 	esk_h5_scalar value;
@@ -426,10 +408,9 @@ static void check_after_death(const char *path, const shared *s)
 	assert_in_range(strtoll(text, NULL, 10), set_before - 1, set_before);
 	free(text);
 	esk_h5_close(h5, NULL);
-	int64_t losses =
-		atomic_load(&s->losses); /* one that was not acknowledged may be there as well, each time */
-	assert_in_range(
-		place_query(&p, "SELECT total(records) FROM gaps"), losses, losses + atomic_load(&s->deaths));
+	/* One that was not acknowledged may be there as well, each time. */
+	int64_t losses = atomic_load(&s->losses), deaths = atomic_fetch_add(&s->deaths, 1) + 1;
+	assert_in_range(place_query(&p, "SELECT total(records) FROM gaps"), losses, losses + deaths);
 	assert_int_equal(place_query(&p, "SELECT count(*) FROM gaps WHERE records != 1"), 0);
 	assert_int_equal(place_query(&p, "SELECT count(*) FROM gaps WHERE first_sequence != row - 1"), 0);
 	recording_verify(p.store);
@@ -438,36 +419,12 @@ static void check_after_death(const char *path, const shared *s)
 
 static void what_was_acknowledged_is_there_once_after_death(void **state)
 {
-	test_dir *dir = *state;
-	shared *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	char path[128];
-	esk_error err = {0};
-	snprintf(path, sizeof path, "%s/store", dir->path);
-	assert_ok(esk_store_create(path, &err), &err);
-	uint64_t random = test_seed();
-	for (uint64_t kills = test_scale(8); kills > 0; kills--) {
-		int code = 0;
-		int64_t before = atomic_load(&s->set);
-		pid_t child = fork();
-		if (child == 0)
-			die_while_setting(path, s);
-		while (atomic_load(&s->set) < before + 3 && waitpid(child, &code, WNOHANG) == 0)
-			recording_sleep_ms(1);
-		random = mix(random + kills);
-		recording_sleep_ms(random % 20);
-		kill(child, SIGKILL);
-		waitpid(child, &code, 0);
-		assert_true(WIFSIGNALED(code));
-		atomic_fetch_add(&s->deaths, 1);
-		child = fork();
-		if (child == 0) {
-			check_after_death(path, s);
-			_exit(0);
-		}
-		assert_int_equal(waitpid(child, &code, 0), child);
-		assert_int_equal(code, 0);
-	}
-	munmap(s, sizeof *s);
+	ordeal o = {.live = die_while_setting,
+		.look = check_after_death,
+		.shared_bytes = sizeof(shared),
+		.most = 3,
+		.most_ms = 20};
+	ordeal_run(*state, &o, test_scale(8));
 }
 
 #define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)

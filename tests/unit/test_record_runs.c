@@ -2,14 +2,11 @@
  * metadata, names, fork and death.
  *
  *     test_record_runs [SEED]  */
-#include "unit/recording_place.h"
+#include "support/ordeal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 
 #define SALT 5
@@ -404,8 +401,9 @@ static void a_forked_child_cannot_record_and_the_parent_goes_on(void **state)
 }
 
 /* Records until it is killed; what was acknowledged is counted in shared memory. */
-static void record_until_killed(const char *path, _Atomic uint64_t *acknowledged)
+static void record_until_killed(const char *path, void *shared)
 {
+	_Atomic int64_t *acknowledged = shared;
 	esk_store *store;
 	esk_run *run;
 	esk_stream *stream;
@@ -418,57 +416,38 @@ static void record_until_killed(const char *path, _Atomic uint64_t *acknowledged
 	if (esk_store_open(path, NULL, &store, &err) != ESK_OK ||
 		esk_run_open(store, "run", &options, &run, &err) != ESK_OK ||
 		recording_stream(run, "/", &stream, &err) != ESK_OK ||
-		esk_stream_commit(stream, &mark, &err) != ESK_OK || mark.rows < acknowledged[0])
+		esk_stream_commit(stream, &mark, &err) != ESK_OK ||
+		(int64_t)mark.rows < atomic_load(acknowledged))
 		_exit(1);
 	for (uint64_t row = mark.rows;; row++) {
 		if (recording_append(stream, row, SALT, NULL, &err) != ESK_OK)
 			_exit(2);
-		atomic_store(acknowledged, row + 1);
+		atomic_store(acknowledged, (int64_t)row + 1);
 	}
+}
+
+static void check_after_death(const char *path, void *shared)
+{
+	place p = {0};
+	snprintf(p.path, sizeof p.path, "%s", path);
+	place_open(&p);
+	esk_reader *reader = place_reader(&p, "run");
+	uint64_t rows = recording_rows(reader, "/"), from = rows > 60 ? rows - 60 : 0;
+	ordeal_found(shared, (int64_t)rows);
+	recording_check_rows(reader, "/", from, rows - from, SALT);
+	esk_reader_close(reader);
+	recording_verify(p.store);
+	place_close(&p);
 }
 
 static void acknowledged_rows_survive_kill(void **state)
 {
-	test_dir *dir = *state;
-	char path[128];
-	esk_error err = {0};
-	snprintf(path, sizeof path, "%s/store", dir->path);
-	assert_ok(esk_store_create(path, &err), &err);
-	_Atomic uint64_t *acknowledged =
-		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	uint64_t turns = test_scale(9);
-	for (uint64_t turn = 0; turn < turns; turn++) {
-		pid_t child = fork(); /* before this process has threads */
-		if (child == 0)
-			record_until_killed(path, acknowledged);
-		recording_sleep_ms(15 + (unsigned)(mix(test_seed() + turn) % 120));
-		kill(child, SIGKILL);
-		int code;
-		waitpid(child, &code, 0);
-		assert_true(WIFSIGNALED(code));
-		place p = {.dir = dir};
-		snprintf(p.path, sizeof p.path, "%s", path);
-		place_open(&p);
-		esk_reader *reader;
-		esk_status status = esk_reader_open(p.store, "run", &reader, &err);
-		if (atomic_load(acknowledged) > 0)
-			assert_ok(status, &err);
-		if (status == ESK_OK && esk_reader_dataset_count(reader) > 0) {
-			uint64_t rows = recording_rows(reader, "/");
-			uint64_t from = rows > 60 ? rows - 60 : 0;
-			if (rows < atomic_load(acknowledged) || rows > atomic_load(acknowledged) + 1)
-				fail_msg("%llu rows were acknowledged, %llu are there",
-					(unsigned long long)atomic_load(acknowledged),
-					(unsigned long long)rows);
-			recording_check_rows(reader, "/", from, rows - from, SALT);
-		}
-		if (status == ESK_OK)
-			esk_reader_close(reader);
-		recording_verify(p.store);
-		place_close(&p);
-	}
-	assert_true(atomic_load(acknowledged) > 0);
-	munmap((void *)acknowledged, 4096);
+	ordeal o = {.live = record_until_killed,
+		.look = check_after_death,
+		.most = 1,
+		.most_ms = 120,
+		.dies_young = true};
+	ordeal_run(*state, &o, test_scale(9));
 }
 
 #define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
