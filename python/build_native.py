@@ -17,6 +17,7 @@ HEADERS = [
     "status",
     "key",
     "log",
+    "profile",
     "column",
     "codec",
     "ref",

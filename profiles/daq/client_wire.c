@@ -25,13 +25,6 @@
 #define LOOK_BYTES (256u << 10) /* replies are looked for after so much was sent, or half a window */
 #define SEND_BUFFER_BYTES (4 << 20)
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
-}
-
 /* ---- breaking, refusing ---- */
 
 static void break_wire(esk_wire *wire, esk_status code, const char *why)
@@ -197,7 +190,7 @@ static bool wait_for(esk_wire *wire, short events, uint64_t until)
 {
 	struct pollfd fd = {.fd = wire->fd, .events = events};
 	for (;;) {
-		uint64_t now = now_ns();
+		uint64_t now = esk_monotonic_ns();
 		uint64_t left_ms = until > now ? (until - now + 999999) / 1000000 : 0;
 		int count = poll(&fd, 1, left_ms > 1000000 ? 1000000 : (int)left_ms);
 		if (count > 0) {
@@ -222,7 +215,7 @@ esk_status esk_wire_look(esk_wire *wire, esk_error *err)
 
 esk_status esk_wire_wait(esk_wire *wire, uint64_t number, esk_error *err)
 {
-	uint64_t until = now_ns() + wire->timeout_ns;
+	uint64_t until = esk_monotonic_ns() + wire->timeout_ns;
 	receive(wire);
 	while (!wire->broken && wire->answered <= number)
 		if (!wait_for(wire, POLLIN, until))
@@ -305,7 +298,7 @@ static esk_status send_parts(esk_wire *wire, struct iovec *parts, int count, uin
 esk_status esk_wire_send(esk_wire *wire, struct iovec *parts, int count, esk_error *err)
 {
 	uint64_t body = 0;
-	uint64_t until = now_ns() + wire->timeout_ns;
+	uint64_t until = esk_monotonic_ns() + wire->timeout_ns;
 	for (int i = 1; i < count; i++)
 		body += parts[i].iov_len;
 	esk_frame frame = {(uint32_t)(parts[0].iov_len - ESK_FRAME_HEAD_BYTES), (uint32_t)body};

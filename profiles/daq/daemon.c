@@ -20,7 +20,7 @@
 #define SECOND_NS UINT64_C(1000000000)
 
 struct esk_daemon {
-	esk_daemon_log log;
+	esk_logger log;
 	void (*alive)(void *arg);
 	void *alive_arg;
 	esk_daemon_place place;
@@ -177,16 +177,9 @@ static void write_metrics(esk_daemon *daemon, const char *path)
 	if (status == ESK_OK)
 		status = esk_metrics_write(path, text, &why);
 	if (status != ESK_OK)
-		esk_daemon_say(&daemon->log, ESK_LOG_WARNING, "%s", why.message);
+		esk_log(&daemon->log, ESK_LOG_WARNING, "%s", why.message);
 	free(text);
 	free(json);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
 }
 
 /* Waits a second, with the lock held; false: it is over. */
@@ -207,7 +200,7 @@ static void *keep(void *arg)
 	uint64_t written_ns = 0;
 	pthread_mutex_lock(&daemon->lock);
 	do {
-		uint64_t now = now_ns();
+		uint64_t now = esk_monotonic_ns();
 		bool due = daemon->metrics_path != NULL && now - written_ns >= daemon->metrics_period_ns;
 		char *path = due ? strdup(daemon->metrics_path) : NULL;
 		pthread_mutex_unlock(&daemon->lock);
@@ -302,7 +295,7 @@ esk_status esk_daemon_open(
 	init_locks(daemon);
 	clock_gettime(CLOCK_REALTIME, &daemon->started);
 	clock_gettime(CLOCK_MONOTONIC, &daemon->started_at);
-	daemon->log = (esk_daemon_log){own.log, own.log_arg};
+	daemon->log = (esk_logger){own.log, own.log_arg};
 	daemon->alive = own.alive;
 	daemon->alive_arg = own.alive_arg;
 	daemon->place = (esk_daemon_place){.lock_fd = -1, .folder_fd = -1, .listen_fd = -1};

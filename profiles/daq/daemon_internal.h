@@ -8,22 +8,15 @@
 
 #include <esker/daemon.h>
 #include <esker/daq.h>
+#include <esker/profile.h>
 #include <jansson.h>
-
-/* ---- daemon_log.c: a callback and its argument ---- */
-
-typedef struct esk_daemon_log {
-	esk_log_fn fn; /* NULL: silence */
-	void *arg;
-} esk_daemon_log;
-void esk_daemon_say(const esk_daemon_log *log, esk_log_level level, const char *format, ...) ESK_PRINTF(3, 4);
 
 /* ---- daemon_session.c: the session that clients write to ---- */
 
 /* Opens the session that `options` ask for, which is the one noted in STORE/spool/daemon.session where they
  * name none, and notes it there. */
-esk_status esk_daemon_session_open(esk_store *store, const esk_daemon_options *options,
-	const esk_daemon_log *log, esk_session **ret_session, esk_error *err);
+esk_status esk_daemon_session_open(esk_store *store, const esk_daemon_options *options, const esk_logger *log,
+	esk_session **ret_session, esk_error *err);
 /* As esk_handler's write. */
 esk_status esk_daemon_session_write(esk_session *session, const char *instrument,
 	const struct ArrowSchema *schema, const struct ArrowArray *array, uint64_t *io_row, esk_error *err);
@@ -36,8 +29,8 @@ typedef struct esk_rings esk_rings;
 
 /* Nothing is drained before esk_rings_look. `config` (NULL: defaults) is borrowed for the call, the rest for
  * the rings' life. */
-esk_status esk_rings_create(esk_store *store, const struct esk_storage_config *config,
-	const esk_daemon_log *log, esk_rings **ret_rings, esk_error *err);
+esk_status esk_rings_create(esk_store *store, const struct esk_storage_config *config, const esk_logger *log,
+	esk_rings **ret_rings, esk_error *err);
 /* Begins to drain the rings that came, and finishes those that went. By one thread. */
 void esk_rings_look(esk_rings *rings);
 /* As an array; NULL when memory is out. Any thread. */

@@ -37,7 +37,7 @@ typedef struct ring_entry {
 
 struct esk_rings {
 	esk_store *store;
-	const esk_daemon_log *log;
+	const esk_logger *log;
 	char *folder;
 	esk_daq_texts texts; /* what the options point to */
 	char *application, *key_file;
@@ -50,7 +50,7 @@ struct esk_rings {
 
 static void log_of_writer(void *arg, esk_log_level level, const char *message)
 {
-	esk_daemon_say(arg, level, "%s", message);
+	esk_log(arg, level, "%s", message);
 }
 
 /* A configuration lives shorter than the rings: its texts are copied. */
@@ -80,7 +80,7 @@ static esk_status take_options(esk_rings *rings, const esk_storage_config *confi
 	return status;
 }
 
-esk_status esk_rings_create(esk_store *store, const esk_storage_config *config, const esk_daemon_log *log,
+esk_status esk_rings_create(esk_store *store, const esk_storage_config *config, const esk_logger *log,
 	esk_rings **ret_rings, esk_error *err)
 {
 	const char *path = esk_store_path(store);
@@ -139,7 +139,7 @@ static esk_status open_entry(esk_rings *rings, ring_entry *entry, const char *pa
 static void note_trouble(const esk_rings *rings, ring_entry *entry, const esk_error *why)
 {
 	if (entry->failures++ == 1)
-		esk_daemon_say(rings->log, ESK_LOG_WARNING, "the ring \"%s\" is not drained: %s", entry->name,
+		esk_log(rings->log, ESK_LOG_WARNING, "the ring \"%s\" is not drained: %s", entry->name,
 			why->message);
 	entry->trouble = *why;
 	entry->wait = entry->failures > 1 ? RETRY_LOOKS : 1;
@@ -194,12 +194,11 @@ static void finish_entry(esk_rings *rings, ring_entry *entry)
 		(void)esk_daq_writer_flush(entry->writer, NULL);
 	unlink_entry(rings, entry);
 	if (entry->writer != NULL)
-		esk_daemon_say(
-			rings->log, ESK_LOG_INFO, "the ring \"%s\" was removed: it is finished", entry->name);
+		esk_log(rings->log, ESK_LOG_INFO, "the ring \"%s\" was removed: it is finished", entry->name);
 	char name[NAME_BYTES + 1];
 	memcpy(name, entry->name, sizeof name);
 	if (close_entry(entry, &why) != ESK_OK)
-		esk_daemon_say(rings->log, ESK_LOG_ERROR, "finishing the ring \"%s\": %s", name, why.message);
+		esk_log(rings->log, ESK_LOG_ERROR, "finishing the ring \"%s\": %s", name, why.message);
 }
 
 static void try_entry(esk_rings *rings, ring_entry *entry, const char *path, const struct stat *st)
@@ -208,7 +207,7 @@ static void try_entry(esk_rings *rings, ring_entry *entry, const char *path, con
 	entry->device = st->st_dev;
 	entry->inode = st->st_ino;
 	if (open_entry(rings, entry, path, &why) == ESK_OK)
-		esk_daemon_say(rings->log, ESK_LOG_INFO, "draining the ring \"%s\"", entry->name);
+		esk_log(rings->log, ESK_LOG_INFO, "draining the ring \"%s\"", entry->name);
 	else
 		note_trouble(rings, entry, &why);
 }
@@ -266,7 +265,7 @@ void esk_rings_look(esk_rings *rings)
 	if (folder != NULL)
 		closedir(folder);
 	if (rings->count >= RINGS_MOST && !rings->full)
-		esk_daemon_say(rings->log, ESK_LOG_WARNING, "%d rings are drained, as many as are taken",
+		esk_log(rings->log, ESK_LOG_WARNING, "%d rings are drained, as many as are taken",
 			RINGS_MOST);
 	rings->full = rings->count >= RINGS_MOST;
 	for (ring_entry *entry = rings->first, *next; entry != NULL; entry = next) {

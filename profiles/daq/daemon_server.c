@@ -58,31 +58,11 @@ struct esk_server {
 	uint64_t client_count, full_count;
 	uint64_t accepted, turned_away, timed_out;
 	uint64_t ticked_ns, turned_ns, retried_ns;
-	esk_log_fn log;
-	void *log_arg;
+	esk_logger logger;
 	atomic_bool stop;
 	pthread_mutex_t lock;
 	esk_server_stats published;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
-static void ESK_PRINTF(3, 4) say(const esk_server *server, esk_log_level level, const char *format, ...)
-{
-	if (server->log == NULL)
-		return;
-	char text[640];
-	va_list args;
-	va_start(args, format);
-	vsnprintf(text, sizeof text, format, args);
-	va_end(args);
-	server->log(server->log_arg, level, text);
-}
 
 /* ---- clients ---- */
 
@@ -217,7 +197,7 @@ static void turn_away(esk_server *server, int fd, esk_status code, const char *m
 		(void)send(fd, out.data, out.end, MSG_NOSIGNAL | MSG_DONTWAIT);
 	esk_bytes_clear(&out);
 	close(fd);
-	say(server, ESK_LOG_WARNING, "a client was turned away: %s", message);
+	esk_log(&server->logger, ESK_LOG_WARNING, "a client was turned away: %s", message);
 }
 
 static bool may_connect(int fd, char *message, size_t message_bytes)
@@ -292,7 +272,8 @@ static void accept_some(esk_server *server, uint64_t now)
 		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
 			return;
 		/* Out of descriptors: whoever waits is let in at a later tick, when some were closed. */
-		say(server, ESK_LOG_WARNING, "no client can be let in at present: %s", strerror(errno));
+		esk_log(&server->logger, ESK_LOG_WARNING, "no client can be let in at present: %s",
+			strerror(errno));
 		listen_again(server, false);
 		return;
 	}
@@ -308,7 +289,7 @@ static bool over(uint64_t now, uint64_t since, uint64_t limit)
 static void end_in_time(esk_server *server, client *c, uint64_t now, const char *message)
 {
 	server->timed_out++;
-	say(server, ESK_LOG_WARNING, "a client was closed: %s", message);
+	esk_log(&server->logger, ESK_LOG_WARNING, "a client was closed: %s", message);
 	esk_conn_end(c->conn, ESK_ETIMEDOUT, message);
 	settle(server, c, now);
 }
@@ -321,7 +302,7 @@ static void look_at_client(esk_server *server, client *c, uint64_t now)
 	(void)esk_conn_output(c->conn, &waiting);
 	if (waiting > 0 && over(now, c->sent_ns, server->limits.stall_timeout_ns)) {
 		server->timed_out++;
-		say(server, ESK_LOG_WARNING, "a client was closed: it takes no replies");
+		esk_log(&server->logger, ESK_LOG_WARNING, "a client was closed: it takes no replies");
 		drop(server, c);
 	} else if (c->state != ESK_CONN_READING) {
 		return;
@@ -405,7 +386,7 @@ static esk_status turn_once(esk_server *server, esk_error *err)
 	int count = epoll_wait(server->epoll_fd, events, EVENTS_MOST, wait_ms);
 	if (count < 0 && errno != EINTR)
 		return esk_fail_errno(err, errno, "waiting for clients");
-	uint64_t now = now_ns();
+	uint64_t now = esk_monotonic_ns();
 	bool connecting = false, woken = false;
 	/* A client may be dropped by its own event only: the others' stay valid. */
 	for (int i = 0; i < count; i++) {
@@ -429,7 +410,7 @@ static esk_status turn_once(esk_server *server, esk_error *err)
 /* What runs is done and told; what was not begun is not. */
 static void say_goodbye(esk_server *server)
 {
-	uint64_t now = now_ns();
+	uint64_t now = esk_monotonic_ns();
 	if (server->tasks == NULL)
 		return;
 	listen_again(server, false);
@@ -456,7 +437,7 @@ esk_status esk_server_run(esk_server *server, void (*turn)(void *arg), void *arg
 	listen_again(server, true);
 	server->turned_ns = 0;
 	while (status == ESK_OK && !atomic_load_explicit(&server->stop, memory_order_acquire)) {
-		uint64_t now = now_ns();
+		uint64_t now = esk_monotonic_ns();
 		if (turn != NULL && now - server->turned_ns >= TURN_NS) {
 			server->turned_ns = now;
 			turn(arg);
@@ -485,8 +466,7 @@ void esk_server_set_limits(esk_server *server, const esk_server_limits *limits)
 
 void esk_server_set_log(esk_server *server, esk_log_fn log, void *arg)
 {
-	server->log = log;
-	server->log_arg = arg;
+	server->logger = (esk_logger){log, arg};
 }
 
 esk_status esk_server_create(int listen_fd, const esk_handler *handler, const esk_server_limits *limits,

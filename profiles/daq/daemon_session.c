@@ -81,7 +81,7 @@ static esk_status open_named(esk_store *store, esk_session_options *options, con
 /* Goes on with `wanted`, or with what was noted; where there is no such run a session is begun, of that name
  * if it was asked for. */
 static esk_status go_on(esk_store *store, esk_session_options *options, const char *wanted,
-	const esk_daemon_log *log, esk_session **ret_session, esk_error *err)
+	const esk_logger *log, esk_session **ret_session, esk_error *err)
 {
 	char noted[NOTE_BYTES];
 	esk_error why = {0};
@@ -93,21 +93,21 @@ static esk_status go_on(esk_store *store, esk_session_options *options, const ch
 		return open_named(store, options, NULL, NULL, ret_session, err);
 	status = open_named(store, options, name, NULL, ret_session, &why);
 	if (status == ESK_OK) {
-		esk_daemon_say(log, ESK_LOG_INFO, "going on with the session %s", name);
+		esk_log(log, ESK_LOG_INFO, "going on with the session %s", name);
 		return ESK_OK;
 	}
 	if (status == ESK_ENOTFOUND) {
 		if (wanted == NULL)
-			esk_daemon_say(log, ESK_LOG_WARNING,
-				"the last session, %s, is gone: a new one is begun", name);
+			esk_log(log, ESK_LOG_WARNING, "the last session, %s, is gone: a new one is begun",
+				name);
 		return open_named(store, options, NULL, wanted, ret_session, err);
 	}
 	return esk_fail(err, status, "going on with the session %s (a new session is another way): %.300s",
 		name, why.message);
 }
 
-esk_status esk_daemon_session_open(esk_store *store, const esk_daemon_options *options,
-	const esk_daemon_log *log, esk_session **ret_session, esk_error *err)
+esk_status esk_daemon_session_open(esk_store *store, const esk_daemon_options *options, const esk_logger *log,
+	esk_session **ret_session, esk_error *err)
 {
 	esk_session *session = NULL;
 	esk_session_options wanted = ESK_SESSION_OPTIONS_INIT;

@@ -55,7 +55,7 @@ esk_status esk_daq_ring_open(const char *path, esk_ring **ret_ring, esk_error *e
 esk_status esk_daq_ring_path(
 	const char *store_path, const char *name, char *buf, size_t buf_bytes, esk_error *err)
 {
-	esk_status status = esk_daq_check_name("ring", name, err);
+	esk_status status = esk_name_check(name, "ring", err);
 	if (status != ESK_OK)
 		return status;
 	if (snprintf(buf, buf_bytes, "%s/spool/daq/%s.ring", store_path, name) >= (int)buf_bytes)

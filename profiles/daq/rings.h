@@ -8,11 +8,6 @@
 
 #define ESK_DAQ_PATH_BYTES 4096
 
-/* ESK_EINVAL unless `name` can be an instrument's or a ring's: 1..ESK_DAQ_MAX_INSTRUMENT bytes of UTF-8, no
- * control characters, none of / \ :, no '.' in front, so that it never leads out of a file's group or a
- * directory. `what` is what the message calls it. */
-esk_status esk_daq_check_name(const char *what, const char *name, esk_error *err);
-
 /* A declaration in a ring:
  *
  *     u16 bytes of the name | the instrument's name | zeros to a multiple of 8 | Arrow's schema message

@@ -14,23 +14,6 @@
 #include <sys/stat.h>
 #include <time.h>
 
-int64_t esk_daq_now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-void esk_daq_format_time(int64_t time_ns, char text[ESK_DAQ_TIME_BYTES])
-{
-	time_t seconds = (time_t)(time_ns / 1000000000);
-	struct tm parts;
-	char whole[24] = "";
-	if (gmtime_r(&seconds, &parts) != NULL)
-		strftime(whole, sizeof whole, "%Y-%m-%dT%H:%M:%S", &parts);
-	snprintf(text, ESK_DAQ_TIME_BYTES, "%s.%06dZ", whole, (int)(time_ns % 1000000000 / 1000));
-}
-
 /* Makes the directories above `directory`. */
 static esk_status make_parents(const char *directory, esk_error *err)
 {

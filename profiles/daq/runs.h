@@ -2,14 +2,12 @@
 #ifndef ESK_DAQ_RUNS_H
 #define ESK_DAQ_RUNS_H
 
+#include <esker/profile.h>
 #include <esker/store.h>
 
 #define ESK_DAQ_TIME_BYTES 32
-
-int64_t esk_daq_now_ns(void);
-
-/* "2026-11-24T12:20:31.000123Z" */
-void esk_daq_format_time(int64_t time_ns, char text[ESK_DAQ_TIME_BYTES]);
+#define esk_daq_now_ns esk_now_ns
+#define esk_daq_format_time esk_time_format
 
 /* Opens the store in `directory`; where there is none it is made, with the directories above it. */
 esk_status esk_daq_open_store(

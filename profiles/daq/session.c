@@ -43,7 +43,7 @@ esk_status esk_daq_session_instrument(
 {
 	if (name == NULL)
 		name = ESK_DAQ_DEFAULT_INSTRUMENT;
-	esk_status status = esk_daq_check_name("instrument", name, err);
+	esk_status status = esk_name_check(name, "instrument", err);
 	if (status != ESK_OK)
 		return status;
 	pthread_mutex_lock(&session->lock);
@@ -58,11 +58,11 @@ esk_status esk_daq_session_instrument(
 
 esk_status esk_daq_session_announce(esk_session *session, esk_daq_instrument *instrument, esk_error *err)
 {
-	char created[ESK_DAQ_TIME_BYTES];
+	char created[32];
 	esk_status status = ESK_OK;
 	pthread_mutex_lock(&session->changing);
 	if (!instrument->announced) {
-		esk_daq_format_time(esk_daq_now_ns(), created);
+		esk_time_format(esk_now_ns(), created);
 		json_t *object =
 			json_pack("{s:s, s:s}", "instrument_id", instrument->name, "created_at", created);
 		char *text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
@@ -81,8 +81,7 @@ esk_status esk_daq_session_announce(esk_session *session, esk_daq_instrument *in
 static esk_status recall_instrument(esk_session *session, const char *name, esk_error *err)
 {
 	esk_daq_instrument *instrument;
-	if (esk_daq_check_name("instrument", name, NULL) !=
-		ESK_OK) /* a stream below one, or of another layout */
+	if (esk_name_check(name, "instrument", NULL) != ESK_OK) /* a stream below one, or of another layout */
 		return ESK_OK;
 	esk_status status = add_instrument(session, name, &instrument, err);
 	if (status != ESK_OK)
@@ -192,7 +191,7 @@ static esk_status open_new(
 	esk_session *session, const esk_session_options *options, esk_run_options *run, esk_error *err)
 {
 	char *attributes = NULL;
-	esk_status status = esk_daq_root_attributes(options->application, esk_daq_now_ns(), &attributes, err);
+	esk_status status = esk_daq_root_attributes(options->application, esk_now_ns(), &attributes, err);
 	if (status != ESK_OK)
 		return status;
 	run->attributes_json = attributes;

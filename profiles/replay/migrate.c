@@ -13,18 +13,11 @@
 
 /* ---- telling ---- */
 
-static int64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 /* Asks the caller whether to go on, at most ten times a second. */
 static bool go_on(void *arg)
 {
 	esk_migrate_work *work = arg;
-	int64_t now = now_ns();
+	int64_t now = esk_monotonic_ns();
 	if (work->options.progress == NULL || work->stopped || now - work->asked_ns < ASK_NS)
 		return !work->stopped;
 	work->asked_ns = now;

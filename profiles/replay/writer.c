@@ -40,15 +40,6 @@ struct esk_replay_writer {
 	_Atomic uint64_t episode_count; /* written under `beginning` */
 };
 
-#define MAX_ATTRIBUTE_NAME 200 /* as names have */
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 /* ---- attributes of the file's root ---- */
 
 /* Whether a member of the metadata becomes an attribute too: it is one value, and its name may be one's. */
@@ -59,13 +50,8 @@ static bool is_attribute(const char *key, const json_t *value)
 	for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
 		if (strcmp(key, reserved[i]) == 0)
 			return false;
-	size_t size = strlen(key);
-	bool plain =
-		size > 0 && size <= MAX_ATTRIBUTE_NAME && key[0] != '.' && strncmp(key, "esker_", 6) != 0;
-	for (size_t i = 0; i < size && plain; i++)
-		plain = (unsigned char)key[i] >= ' ' && key[i] != 0x7F && strchr("/\\:", key[i]) == NULL &&
-			!((unsigned char)key[i] == 0xC2 && (unsigned char)key[i + 1] < 0xA0);
-	return plain && (json_is_string(value) || json_is_number(value) || json_is_boolean(value));
+	return esk_name_check(key, "member", NULL) == ESK_OK && strncmp(key, "esker_", 6) != 0 &&
+	       (json_is_string(value) || json_is_number(value) || json_is_boolean(value));
 }
 
 /* *ret_json to free: run_id, env_id, and the metadata's scalars. */
@@ -242,7 +228,7 @@ static esk_status append_step(esk_replay_writer *writer, const void **cells, con
 {
 	const esk_replay_columns *columns = &writer->columns;
 	bool done = step->terminated || step->truncated;
-	int64_t time_ns = step->time_ns != 0 ? step->time_ns : now_ns();
+	int64_t time_ns = step->time_ns != 0 ? step->time_ns : esk_now_ns();
 	if (columns->frame.count > 0)
 		cells[columns->frame.first] = step->frame;
 	put_leaves(cells, columns->observation, step->observation);
@@ -335,7 +321,7 @@ static esk_status append_episode(esk_replay_writer *writer, const writer_slot *s
 			return esk_fail_memory(
 				err, writer->columns.episode_count * sizeof *cells, "cells of an episode");
 	}
-	int64_t start = (int64_t)slot->start, ended_ns = now_ns();
+	int64_t start = (int64_t)slot->start, ended_ns = esk_now_ns();
 	cells[0] = &slot->id;
 	cells[1] = &start;
 	cells[2] = &slot->length;

@@ -139,26 +139,28 @@ bool esk_utf8_valid(const char *text)
 
 esk_status esk_name_check(const char *name, const char *what, esk_error *err)
 {
+	const char *article = strchr("aeiou", *what) != NULL ? "an" : "a";
 	if (name == NULL || *name == '\0')
-		return esk_fail(err, ESK_EINVAL, "the name of a %s is empty", what);
+		return esk_fail(err, ESK_EINVAL, "the name of %s %s is empty", article, what);
 	size_t size = strnlen(name, ESK_NAME_BYTES + 1);
 	if (size > ESK_NAME_BYTES)
-		return esk_fail(err, ESK_EINVAL, "the name of a %s is longer than %d bytes: \"%.40s...\"",
-			what, ESK_NAME_BYTES, name);
+		return esk_fail(err, ESK_EINVAL, "the name of %s %s is longer than %d bytes: \"%.40s...\"",
+			article, what, ESK_NAME_BYTES, name);
 	if (*name == '.')
-		return esk_fail(err, ESK_EINVAL, "the name of a %s starts with '.': \"%s\"", what, name);
+		return esk_fail(
+			err, ESK_EINVAL, "the name of %s %s starts with '.': \"%s\"", article, what, name);
 	for (const unsigned char *s = (const unsigned char *)name; *s != '\0';) {
 		size_t length = utf8_sequence(s);
 		size_t at = (size_t)(s - (const unsigned char *)name);
 		if (length == 0)
-			return esk_fail(
-				err, ESK_EINVAL, "the name of a %s is not UTF-8 at byte %zu", what, at);
+			return esk_fail(err, ESK_EINVAL, "the name of %s %s is not UTF-8 at byte %zu",
+				article, what, at);
 		if (*s < 0x20 || *s == 0x7F || (s[0] == 0xC2 && s[1] < 0xA0))
 			return esk_fail(err, ESK_EINVAL,
-				"the name of a %s has a control character at byte %zu", what, at);
+				"the name of %s %s has a control character at byte %zu", article, what, at);
 		if (*s == '/' || *s == '\\' || *s == ':')
-			return esk_fail(err, ESK_EINVAL, "the name of a %s has '%c' at byte %zu: \"%s\"",
-				what, *s, at, name);
+			return esk_fail(err, ESK_EINVAL, "the name of %s %s has '%c' at byte %zu: \"%s\"",
+				article, what, *s, at, name);
 		s += length;
 	}
 	return ESK_OK;

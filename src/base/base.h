@@ -3,7 +3,6 @@
 #ifndef ESK_BASE_H
 #define ESK_BASE_H
 
-#include <esker/log.h>
 #include <esker/profile.h>
 #include <stdarg.h>
 
@@ -42,10 +41,7 @@ static inline uint64_t esk_max_u64(uint64_t a, uint64_t b)
 }
 
 /* ---- clocks ---- */
-int64_t esk_now_ns(void);        /* wall clock, nanoseconds since the Unix epoch */
-uint64_t esk_monotonic_ns(void); /* never steps back */
 #define ESK_TIME_TEXT_BYTES 32
-void esk_time_format(int64_t time_ns, char ret_text[ESK_TIME_TEXT_BYTES]); /* 2026-11-21T06:31:00.123456Z */
 void esk_time_format_stamp(int64_t time_ns, char ret_text[ESK_TIME_TEXT_BYTES]); /* 20261121T063100.123456Z */
 
 /* ---- crc32c (Castagnoli), hardware where the machine has it; start with crc = 0, chain by passing the last
@@ -61,13 +57,6 @@ void esk_copy_past_cache(void *to, const void *from, size_t size_bytes);
 /* 64 random bits from the operating system. */
 uint64_t esk_random_u64(void);
 
-/* ---- logging ---- */
-typedef struct esk_logger {
-	esk_log_fn fn; /* NULL: silence */
-	void *arg;
-} esk_logger;
-void esk_log(const esk_logger *logger, esk_log_level level, const char *format, ...) ESK_PRINTF(3, 4);
-
 /* ---- growing text ---- */
 typedef struct esk_text {
 	char *data; /* NUL-terminated once anything was added; NULL before */
@@ -81,9 +70,6 @@ void esk_text_free(esk_text *text);
 /* True if the text is well-formed UTF-8. */
 bool esk_utf8_valid(const char *text);
 
-#define ESK_NAME_BYTES 200
-/* A name of a run, stream or column: 1..ESK_NAME_BYTES bytes of UTF-8 without control characters, '/', '\\'
- * or ':', not starting with '.'. `what` says whose name, for the message. */
-esk_status esk_name_check(const char *name, const char *what, esk_error *err);
+#define ESK_NAME_BYTES 200 /* of a name, at most (esk_name_check) */
 
 #endif

@@ -56,14 +56,14 @@ static void names_that_lead_elsewhere_are_refused(void **state)
 	static const char *const good[] = {"scope", "Gerät 1", "a.b", "電圧", "x y", "\xf0\x9f\x8c\x8a"};
 	char longest[ESK_DAQ_MAX_INSTRUMENT + 2];
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		check_fails(esk_daq_check_name("instrument", bad[i], err), ESK_EINVAL, "instrument");
+		check_fails(esk_name_check(bad[i], "instrument", err), ESK_EINVAL, "instrument");
 	for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-		check_ok(esk_daq_check_name("instrument", good[i], err));
+		check_ok(esk_name_check(good[i], "instrument", err));
 	memset(longest, 'n', sizeof longest);
 	longest[ESK_DAQ_MAX_INSTRUMENT + 1] = '\0';
-	check_fails(esk_daq_check_name("instrument", longest, err), ESK_EINVAL, "200 bytes");
+	check_fails(esk_name_check(longest, "instrument", err), ESK_EINVAL, "200 bytes");
 	longest[ESK_DAQ_MAX_INSTRUMENT] = '\0';
-	check_ok(esk_daq_check_name("instrument", longest, err));
+	check_ok(esk_name_check(longest, "instrument", err));
 	esk_ring *ring = make("r", NULL);
 	daq_batch batch;
 	check_fails(
