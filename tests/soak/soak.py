@@ -26,6 +26,8 @@ TOOL = BUILD / "tests/support/crash_daq"
 RING_MB = 64
 OWN_RING_MB = 256  # the run's
 REST_MB = 160  # what a writer may need besides both rings
+DISK_MB_PER_S = 250  # more than two producers have reached
+TELL_SECONDS = 30
 
 
 class Process:
@@ -50,6 +52,26 @@ class Process:
         return usage.ru_maxrss / 1024
 
 
+def watch(what: str, files: Path, seconds: float) -> None:
+    """Tell how far it is, until the producers are about to end."""
+    started = time.monotonic()
+    while (left := started + seconds - time.monotonic()) > 0:
+        time.sleep(min(left, TELL_SECONDS))
+        size = sum(file.stat().st_size for file in files.glob("*.h5"))
+        print(
+            f"soak: {what}: {time.monotonic() - started:.0f} of {seconds:.0f} s, {size / 1e9:.1f} GB recorded",
+            flush=True,
+        )
+
+
+def check_space(directory: Path, seconds: float) -> None:
+    need, free = seconds * DISK_MB_PER_S * 1_000_000, shutil.disk_usage(directory).free
+    if free < need:
+        raise Fault(
+            f"{directory} has {free / 1e9:.0f} GB free and {need / 1e9:.0f} GB may be recorded: name another with --dir, or run fewer --minutes"
+        )
+
+
 def record(directory: Path, layout: str, policy: str, seconds: float, names: list[str]) -> tuple[Path, float]:
     """Record at full rate. Returns the file, and the writer's peak of memory in MiB."""
     ring, output = directory / f"{policy}.ring", directory / policy / "soak.h5"
@@ -59,6 +81,7 @@ def record(directory: Path, layout: str, policy: str, seconds: float, names: lis
         Process("produce", ring, directory / f"{policy}.{name}", name, i, seconds, i)
         for i, name in enumerate(names)
     ]
+    watch(f"{policy}, {layout}", output.parent, seconds)
     for process in running:
         process.end()
     peak = writer.end()
@@ -70,6 +93,7 @@ def soak(directory: Path, layout: str, policy: str, seconds: float, producers: i
     names = [f"instrument{i}" for i in range(producers)]
     output, peak = record(directory, layout, policy, seconds, names)
     files, started = segments(output), time.monotonic()
+    print(f"soak: {policy}, {layout}: every value is read back from {len(files)} files", flush=True)
     written = there = sent = 0
     for i, name in enumerate(names):
         rows, _, records = struct.unpack("QQQ", (directory / f"{policy}.{name}").read_bytes())
@@ -105,7 +129,10 @@ def main() -> int:
     started = time.monotonic()
     try:
         for policy in ("block", "overwrite"):
+            check_space(directory, 30 * arguments.minutes)
             soak(directory, arguments.layout, policy, 30 * arguments.minutes, arguments.producers)
+            if not arguments.dir:
+                shutil.rmtree(directory / policy)
     except Fault as fault:
         print(f"soak: FAULT: {fault}; the files are kept in {directory}")
         return 1
