@@ -83,6 +83,14 @@ ESK_API esk_status esk_run_arrow(esk_run *run, const char *name, const struct Ar
 ESK_API esk_status esk_arrow_sink_check(
 	const esk_arrow_sink *sink, const struct ArrowSchema *schema, esk_error *err);
 
+/* ESK_OK if `found` takes the same batches as `expected`; else as esk_arrow_sink_check. */
+ESK_API esk_status esk_arrow_same_schema(
+	const struct ArrowSchema *expected, const struct ArrowSchema *found, esk_error *err);
+
+/* ESK_OK if batches of `schema` have a place in a stream of that name, in whatever run: for who takes batches
+ * before there is one. Errors: ESK_EUNSUPPORTED, ESK_EINVAL, ESK_ERANGE, as esk_run_arrow. */
+ESK_API esk_status esk_arrow_storable(const char *stream, const struct ArrowSchema *schema, esk_error *err);
+
 /* Appends rows [first, first + rows) of `batch`, a struct array of the sink's schema, which stays the
  * caller's. With them, in the same record of the ring, go the parts `extra` (streams of the same run; may be
  * none): all are acknowledged together, as by esk_run_append. *ret_row (may be NULL) gets the index of the

@@ -69,7 +69,8 @@ ESK_API esk_status esk_daq_write(esk_ring *ring, const void *data, size_t size, 
 /* Writes one record batch of an instrument (NULL: "measurements"): its schema is declared in the ring if it
  * was not, the batch is encoded straight into the record. For one batch; producers of many use a source. The
  * caller keeps schema and array. Errors: as esk_daq_write; ESK_EINVAL (instrument; arrays that contradict the
- * schema), ESK_ENOSPC (no room for the declaration), ESK_EUNSUPPORTED (a type), ESK_ENOMEM. */
+ * schema), ESK_ENOSPC (no room for the declaration), ESK_EUNSUPPORTED (a type that has no place in HDF5),
+ * ESK_ENOMEM. */
 ESK_API esk_status esk_daq_write_arrow(esk_ring *ring, const char *instrument,
 	const struct ArrowSchema *schema, const struct ArrowArray *array, esk_error *err);
 
@@ -85,6 +86,10 @@ ESK_API esk_status esk_daq_source_open(esk_ring *ring, const char *instrument,
  * return. Errors: as esk_daq_write; ESK_EINVAL (an array that contradicts the schema). */
 ESK_API esk_status esk_daq_source_write(
 	esk_daq_source *source, const struct ArrowArray *array, esk_error *err);
+/* ESK_OK if arrays of `schema` may be written; else names the first column that differs, as
+ * esk_arrow_same_schema. An array does not tell its types: ask where others made it. */
+ESK_API esk_status esk_daq_source_check(
+	const esk_daq_source *source, const struct ArrowSchema *schema, esk_error *err);
 ESK_API void esk_daq_source_close(esk_daq_source *source); /* NULL is allowed */
 
 /* A consistent copy of the payloads of all records that were not advanced over, oldest first, one after the

@@ -3,6 +3,7 @@
 #include "rings.h"
 
 #include <esker/arrow_encode.h>
+#include <esker/arrow_store.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -157,14 +158,19 @@ esk_status esk_daq_write(esk_ring *ring, const void *data, size_t size, esk_erro
 struct esk_daq_source {
 	esk_ring *ring;
 	esk_arrow_encoder *encoder;
-	uint32_t number; /* of the declaration */
+	uint32_t number;           /* of the declaration */
+	struct ArrowSchema schema; /* without release: of a source for one batch */
 };
 
+/* What a writer would have to skip is refused here, where somebody can do something about it. */
 static esk_status open_source(
 	esk_daq_source *source, const char *instrument, const struct ArrowSchema *schema, esk_error *err)
 {
 	size_t schema_bytes;
+	const char *stream = instrument != NULL ? instrument : ESK_DAQ_DEFAULT_INSTRUMENT;
 	esk_status status = esk_arrow_encoder_create(schema, 0, &source->encoder, err);
+	if (status == ESK_OK)
+		status = esk_arrow_storable(stream, schema, err);
 	if (status != ESK_OK)
 		return status;
 	const void *message = esk_arrow_encoder_schema(source->encoder, &schema_bytes);
@@ -179,6 +185,8 @@ esk_status esk_daq_source_open(esk_ring *ring, const char *instrument, const str
 		return esk_fail_memory(err, sizeof *source, "a source");
 	source->ring = ring;
 	esk_status status = open_source(source, instrument, schema, err);
+	if (status == ESK_OK)
+		status = esk_arrow_schema_copy(schema, &source->schema, err);
 	if (status != ESK_OK) {
 		esk_daq_source_close(source);
 		return status;
@@ -192,7 +200,15 @@ void esk_daq_source_close(esk_daq_source *source)
 	if (source == NULL)
 		return;
 	esk_arrow_encoder_destroy(source->encoder);
+	if (source->schema.release != NULL)
+		source->schema.release(&source->schema);
 	free(source);
+}
+
+esk_status esk_daq_source_check(
+	const esk_daq_source *source, const struct ArrowSchema *schema, esk_error *err)
+{
+	return esk_arrow_same_schema(&source->schema, schema, err);
 }
 
 esk_status esk_daq_source_write(esk_daq_source *source, const struct ArrowArray *array, esk_error *err)
@@ -222,11 +238,10 @@ esk_status esk_daq_source_write(esk_daq_source *source, const struct ArrowArray 
 esk_status esk_daq_write_arrow(esk_ring *ring, const char *instrument, const struct ArrowSchema *schema,
 	const struct ArrowArray *array, esk_error *err)
 {
-	esk_daq_source *source;
-	esk_status status = esk_daq_source_open(ring, instrument, schema, &source, err);
-	if (status != ESK_OK)
-		return status;
-	status = esk_daq_source_write(source, array, err);
-	esk_daq_source_close(source);
+	esk_daq_source once = {.ring = ring};
+	esk_status status = open_source(&once, instrument, schema, err);
+	if (status == ESK_OK)
+		status = esk_daq_source_write(&once, array, err);
+	esk_arrow_encoder_destroy(once.encoder);
 	return status;
 }

@@ -1,4 +1,5 @@
-/* Whether two schemas take the same batches, and where they first differ. */
+/* Whether two schemas take the same batches, and where they first differ; whether one can be stored at all.
+ */
 #include "store/arrow_map.h"
 
 #include <stdio.h>
@@ -124,4 +125,28 @@ esk_status esk_map_same_schema(
 	if (found == NULL || found->release == NULL)
 		return esk_fail(err, ESK_EINVAL, "there is no Arrow schema, or it was released");
 	return compare(expected, found, "", err);
+}
+
+esk_status esk_arrow_same_schema(
+	const struct ArrowSchema *expected, const struct ArrowSchema *found, esk_error *err)
+{
+	if (expected == NULL || expected->release == NULL)
+		return esk_fail(err, ESK_EINVAL, "there is no Arrow schema to compare with");
+	return esk_map_same_schema(expected, found, err);
+}
+
+esk_status esk_arrow_storable(const char *stream, const struct ArrowSchema *schema, esk_error *err)
+{
+	struct ArrowSchema copy; /* of what is sound */
+	esk_map map;
+	if (schema == NULL || schema->release == NULL)
+		return esk_fail(err, ESK_EINVAL, "there is no Arrow schema, or it was released");
+	esk_status status = esk_arrow_schema_copy(schema, &copy, err);
+	if (status != ESK_OK)
+		return status;
+	status = esk_map_make(stream, &copy, &map, err);
+	if (status == ESK_OK)
+		esk_map_clear(&map);
+	copy.release(&copy);
+	return status;
 }

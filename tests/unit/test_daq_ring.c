@@ -278,6 +278,61 @@ static void a_ring_that_blocks_loses_nothing_between_snapshots(void **state)
 
 /* ---- record batches ---- */
 
+/* The schema {good: int64, bad: `format`}. */
+static const struct ArrowSchema *schema_with(const char *format)
+{
+	static struct ArrowSchema good, bad, schema, *columns[] = {&good, &bad};
+	good = (struct ArrowSchema){.format = "l", .name = "good", .release = daq_release_schema};
+	bad = (struct ArrowSchema){.format = format, .name = "bad", .release = daq_release_schema};
+	schema = (struct ArrowSchema){.format = "+s",
+		.name = "",
+		.n_children = 2,
+		.children = columns,
+		.release = daq_release_schema};
+	return &schema;
+}
+
+static void what_no_file_has_a_place_for_is_refused_before_it_is_in_the_ring(void **state)
+{
+	static const char *const formats[] = {"tin", "tiM", "d:50,2,256", "vu", "w:0"};
+	esk_ring *ring = make("r", NULL);
+	esk_ring_stats stats;
+	esk_daq_source *source;
+	daq_batch batch;
+	for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+		const struct ArrowSchema *schema = schema_with(formats[i]);
+		check_fails(esk_daq_source_open(ring, "scope", schema, &source, err), ESK_EUNSUPPORTED,
+			"column \"bad\"");
+		check_fails(esk_daq_write_arrow(ring, "scope", schema, daq_fill(&batch, 0, 3), err),
+			ESK_EUNSUPPORTED, "column \"bad\"");
+	}
+	esk_ring_get_stats(ring, &stats);
+	assert_int_equal(stats.head_position, 0);
+	assert_int_equal(esk_ring_declaration_count(ring), 0);
+	esk_ring_detach(ring);
+}
+
+static void a_source_tells_batches_of_another_schema_apart(void **state)
+{
+	esk_ring *ring = make("r", NULL);
+	esk_daq_source *source;
+	struct ArrowSchema less = *daq_schema(), swapped = *daq_schema();
+	struct ArrowSchema *columns[] = {daq_schema()->children[1], daq_schema()->children[0]};
+	check_ok(esk_daq_source_open(ring, "scope", daq_schema(), &source, err));
+	check_ok(esk_daq_source_check(source, daq_schema(), err));
+	less.n_children = 1;
+	check_fails(esk_daq_source_check(source, &less, err), ESK_ENOTFOUND, "\"voltage\" is missing");
+	swapped.children = columns;
+	check_fails(esk_daq_source_check(source, &swapped, err), ESK_ETYPE, "the order has changed");
+	check_fails(esk_daq_source_check(source, schema_with("g"), err), ESK_ENOTFOUND, "\"timestamp\"");
+	check_fails(esk_daq_source_check(source, NULL, err), ESK_EINVAL, "no Arrow schema");
+	esk_daq_source_close(source);
+	check_ok(esk_daq_source_open(ring, "psu", schema_with("g"), &source, err));
+	check_fails(esk_daq_source_check(source, schema_with("f"), err), ESK_ETYPE, "column \"bad\"");
+	esk_daq_source_close(source);
+	esk_ring_detach(ring);
+}
+
 static void a_batch_is_declared_once_and_comes_out_as_it_went_in(void **state)
 {
 	esk_ring *ring = make("r", NULL);
@@ -519,6 +574,8 @@ int main(void)
 		TEST(snapshots_are_of_whole_records_while_producers_overwrite),
 		TEST(advancing_never_passes_what_no_snapshot_showed),
 		TEST(a_ring_that_blocks_loses_nothing_between_snapshots),
+		TEST(what_no_file_has_a_place_for_is_refused_before_it_is_in_the_ring),
+		TEST(a_source_tells_batches_of_another_schema_apart),
 		TEST(a_batch_is_declared_once_and_comes_out_as_it_went_in),
 		TEST(declarations_of_any_bytes_are_taken_apart_safely),
 		TEST(slices_that_are_gathered_are_the_whole),

@@ -268,9 +268,10 @@ class Source(Closing):
         ring._users.add(self)
 
     def write(self, batch: Any) -> None:
-        """Writes record batches of the source's schema."""
+        """Writes record batches of the source's schema; another is refused, and the column named."""
         with self._ring._handle, self._handle as source:
-            for _, array in batches(batch):
+            for schema, array in batches(batch):
+                call(lib.esk_daq_source_check, source, schema)
                 call(lib.esk_daq_source_write, source, array)
 
     def __enter__(self) -> Source:
