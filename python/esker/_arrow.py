@@ -7,7 +7,8 @@ What can be given where a batch is expected:
 - an object with `__arrow_c_array__` (a pyarrow.RecordBatch, a polars or nanoarrow array of structs, …);
 - an object with `__arrow_c_stream__` (a pyarrow.Table or RecordBatchReader, a polars or pandas DataFrame, …);
 - a mapping from names to numpy arrays (or sequences) of one length. `datetime64` and `timedelta64` become
-  timestamps and durations, texts utf8, arrays of several dimensions fixed-shape tensors.
+  timestamps and durations, texts utf8, arrays of several dimensions fixed-shape tensors. Masked arrays are
+  nullable columns, whose masked cells are missing; so are texts that are None and times that are NaT.
 """
 
 from __future__ import annotations
@@ -117,20 +118,26 @@ class _Columns:
         if not isinstance(name, str):
             raise TypeMismatch(f"expected names of columns as text, found {name!r}")
         array = np.asarray(value)
+        mask = np.ma.getmaskarray(value) if isinstance(value, np.ma.MaskedArray) else None
         if array.dtype.kind in "US" and not isinstance(value, np.ndarray):
             array = np.asarray(value, object)  # numpy would have made texts of numbers among texts
         if array.ndim == 0:
             raise InvalidArgument(f"column {name!r}: expected an array, found a single value; write [value]")
         named = name.encode()
-        if array.dtype.kind in "OUS":
+        if array.dtype.kind in "OUS" and mask is None:
             return name, len(array), *self._texts(named, array)
+        if mask is not None and (array.ndim > 1 or array.dtype.kind in "OUS"):
+            raise TypeMismatch(
+                f"column {name!r}: expected a masked array of single numbers or times; masked cells of"
+                " several dimensions and masked texts are not taken"
+            )
         metadata: dict[str, str] = {}
         if array.ndim > 1:
             metadata = {
                 "ARROW:extension:name": "arrow.fixed_shape_tensor",
                 "ARROW:extension:metadata": json.dumps({"shape": list(array.shape[1:])}),
             }
-        schema, leaf = self._numbers(named, array)
+        schema, leaf = self._numbers(named, array, mask)
         if array.ndim > 1:
             items = int(np.prod(array.shape[1:]))
             item = schema
@@ -139,30 +146,27 @@ class _Columns:
             leaf = self._array(len(array), [ffi.NULL], [leaf])
         return name, len(array), schema, leaf
 
-    def _numbers(self, name: bytes, array: np.ndarray) -> tuple[Any, Any]:
+    def _numbers(self, name: bytes, array: np.ndarray, mask: np.ndarray | None) -> tuple[Any, Any]:
         kind = array.dtype.kind
         flat = np.ascontiguousarray(array).reshape(-1)
+        flat = flat.astype(array.dtype.newbyteorder("<"), copy=False)
         if kind in "Mm":
-            unit = np.datetime_data(array.dtype)[0]
-            if unit not in _UNITS:
+            unit, count = np.datetime_data(array.dtype)
+            if unit not in _UNITS or count != 1:
                 raise TypeMismatch(
                     f"column {name.decode()!r}: expected times in s, ms, us or ns, found {array.dtype}"
                 )
             form = (b"ts" if kind == "M" else b"tD") + _UNITS[unit] + (b":" if kind == "M" else b"")
-            missing = np.isnat(flat)
+            mask = np.isnat(flat) if mask is None else mask | np.isnat(flat)
             flat = flat.view("<i8")
-            validity = np.packbits(~missing, bitorder="little") if missing.any() else None
-            return self._schema(form, name), self._array(
-                len(flat), [self._buffer(validity), self._buffer(flat)]
-            )
-        form = _FORMATS.get(f"{kind}{array.dtype.itemsize}")
+        else:
+            form = _FORMATS.get(f"{kind}{array.dtype.itemsize}")
         if form is None:
             raise TypeMismatch(f"column {name.decode()!r}: {array.dtype} is no type of Arrow's")
-        if kind == "b":
-            buffer = np.packbits(flat, bitorder="little")
-        else:
-            buffer = flat.astype(array.dtype.newbyteorder("<"), copy=False)
-        return self._schema(form, name), self._array(len(flat), [ffi.NULL, self._buffer(buffer)])
+        buffer = np.packbits(flat, bitorder="little") if kind == "b" else flat
+        validity = np.packbits(~mask, bitorder="little") if mask is not None and mask.any() else None
+        schema = self._schema(form, name, nullable=mask is not None)
+        return schema, self._array(len(flat), [self._buffer(validity), self._buffer(buffer)])
 
     def _texts(self, name: bytes, array: np.ndarray) -> tuple[Any, Any]:
         if array.ndim != 1:
@@ -179,6 +183,11 @@ class _Columns:
                 parts.append(one.encode())
             elif isinstance(one, bytes) and binary:
                 parts.append(one)
+            elif isinstance(one, (bool, int, float)) and any(other is None for other in array.tolist()):
+                raise TypeMismatch(
+                    f"column {name.decode()!r}: numbers of which some are missing are given as"
+                    " numpy.ma.masked_array"
+                )
             else:
                 raise TypeMismatch(
                     f"column {name.decode()!r}, row {i}: expected {'bytes' if binary else 'a text'}, found"
@@ -213,14 +222,19 @@ class _Columns:
         return self._text(packed)
 
     def _schema(
-        self, form: bytes, name: bytes, children: Any = (), metadata: Mapping[str, str] | None = None
+        self,
+        form: bytes,
+        name: bytes,
+        children: Any = (),
+        metadata: Mapping[str, str] | None = None,
+        nullable: bool = False,
     ) -> Any:
         schema = ffi.new("struct ArrowSchema *")
         pointers = ffi.new("struct ArrowSchema *[]", list(children)) if children else ffi.NULL
         self._keep += [schema, pointers]
         schema.format, schema.name = self._text(form), self._text(name)
         schema.metadata = self._metadata(metadata or {})
-        schema.flags = 2 if form[:1] in b"UZt" else 0  # ARROW_FLAG_NULLABLE
+        schema.flags = 2 if nullable or form in (b"U", b"Z") else 0  # ARROW_FLAG_NULLABLE
         schema.n_children, schema.children = len(children), pointers
         schema.release = ffi.addressof(lib, "esker_release_nothing_schema")
         return schema

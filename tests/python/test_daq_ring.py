@@ -214,6 +214,80 @@ def test_batches_are_declared_once_and_arrive_as_arrow(path):
         assert pa.ipc.read_record_batch(message, table.schema).to_pydict() == table.to_pydict()
 
 
+def test_a_source_takes_batches_of_its_schema_alone(path):
+    like = {"t": np.arange(2), "v": np.zeros(2)}
+    with RingBuffer.create(path, 1) as ring, ring.source(like, "scope") as source:
+        for other, column in (
+            ({"t": np.arange(2), "v": np.zeros(2, np.int64)}, "v"),  # as wide: its bits would be taken
+            ({"t": np.arange(2, dtype=np.int8), "v": np.zeros(2)}, "t"),  # narrower: what lies behind it
+            ({"v": np.zeros(2), "t": np.arange(2)}, "t"),
+            ({"t": np.arange(2)}, "v"),
+            (pa.table({"t": [1], "v": [0.5]}), "t"),  # nullable
+        ):
+            with pytest.raises(esker.Error, match=f'column "{column}"'):
+                source.write(other)
+        assert ring.stats().last_sequence == 0
+        source.write(like)
+        assert ring.stats().last_sequence == 1
+
+
+def test_types_without_a_place_in_a_file_are_refused_by_name(path):
+    union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
+    with RingBuffer.create(path, 1) as ring:
+        for array in (
+            union,
+            pa.array([pa.MonthDayNano([1, 2, 3])]),
+            pa.array([1], pa.decimal256(50, 1)),
+            pa.array(["a"], pa.string_view()),
+            pa.RunEndEncodedArray.from_arrays(pa.array([1], pa.int32()), pa.array([1.0])),
+        ):
+            with pytest.raises(esker.Unsupported, match='column "bad"'):
+                ring.write_arrow_batch(pa.table({"good": [1], "bad": array}))
+        assert ring.stats().last_sequence == 0
+
+
+def test_arrays_of_any_byte_order_and_with_masks_arrive_as_they_are(path):
+    times = np.array(["2026-11-24T09:00", "NaT"], "M8[us]")
+    batch = {
+        "t": times.astype(">M8[us]"),
+        "i": np.array([1, -2], ">i2"),
+        "m": np.ma.masked_array([1.5, 2.5], [False, True]),
+        "b": np.ma.masked_array([True, False], [True, False]),
+        "n": np.ma.masked_array([7, 8]),
+        "mt": np.ma.masked_array(times, [True, False]),
+    }
+    with RingBuffer.create(path, 1) as ring, ring.consumer("c") as consumer:
+        ring.write_arrow_batch(batch)
+        schema = pa.schema(
+            [
+                ("t", pa.timestamp("us")),
+                pa.field("i", pa.int16(), nullable=False),
+                ("m", pa.float64()),
+                ("b", pa.bool_()),
+                ("n", pa.int64()),
+                ("mt", pa.timestamp("us")),
+            ]
+        )
+        seen = pa.ipc.read_record_batch(consumer.read().payload, schema).to_pydict()
+        first = times[0].astype(object)
+        assert seen == {
+            "t": [first, None],
+            "i": [1, -2],
+            "m": [1.5, None],
+            "b": [None, False],
+            "n": [7, 8],
+            "mt": [None, None],
+        }
+        for bad in (
+            np.array(["2026-11-24"], "M8[10ms]"),  # multiples of a unit
+            np.ma.masked_array(np.zeros((2, 2)), True),
+            np.ma.masked_array(["a"], [True]),
+            [1, None],
+        ):
+            with pytest.raises(TypeError, match="'x'"):
+                ring.write_arrow_batch({"x": bad})
+
+
 def test_what_is_no_batch_is_refused(path):
     with RingBuffer.create(path, 1) as ring:
         for bad in (3, "text", [1, 2], None):
