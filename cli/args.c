@@ -29,40 +29,12 @@ const cli_command *cli_command_find(const char *name)
 	return NULL;
 }
 
-/* Edit distance (insert, delete, replace) of two short words; long ones count as far apart. */
-static size_t distance(const char *a, const char *b)
-{
-	size_t n = strlen(a), m = strlen(b), row[33];
-	if (n > 32 || m > 32)
-		return SIZE_MAX;
-	for (size_t j = 0; j <= m; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= n; i++) {
-		size_t corner = row[0];
-		row[0] = i;
-		for (size_t j = 1; j <= m; j++) {
-			size_t above = row[j];
-			size_t best = corner + (a[i - 1] != b[j - 1]);
-			best = above + 1 < best ? above + 1 : best;
-			row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-			corner = above;
-		}
-	}
-	return row[m];
-}
-
 const char *cli_command_like(const char *name)
 {
-	const char *best = NULL;
-	size_t best_distance = 3;
-	for (size_t i = 0; cli_commands[i] != NULL; i++) {
-		size_t d = distance(name, cli_commands[i]->name);
-		if (d < best_distance && d < strlen(cli_commands[i]->name)) {
-			best = cli_commands[i]->name;
-			best_distance = d;
-		}
-	}
-	return best;
+	esk_nearest like = {.wanted = name};
+	for (size_t i = 0; cli_commands[i] != NULL; i++)
+		esk_nearest_consider(&like, cli_commands[i]->name);
+	return like.found;
 }
 
 int cli_usage(const cli_args *args, const char *format, ...)
@@ -104,16 +76,13 @@ static const cli_option *find_option(const cli_command *command, char letter, co
 
 static const char *like_option(const cli_command *command, const char *name)
 {
-	const char *best = NULL;
-	size_t best_distance = 3;
-	for (const cli_option *o = command->options; o != NULL && o->name != NULL; o++) {
-		size_t d = distance(name, o->name);
-		if (d < best_distance && d < strlen(o->name)) {
-			best = o->name;
-			best_distance = d;
-		}
-	}
-	return best;
+	esk_nearest like = {.wanted = name};
+	for (const cli_option *o = command->options; o != NULL && o->name != NULL; o++)
+		esk_nearest_consider(&like, o->name);
+	for (const cli_option *o = cli_common_options; o->name != NULL; o++)
+		if (cli_command_takes(command, o))
+			esk_nearest_consider(&like, o->name);
+	return like.found;
 }
 
 typedef struct cursor {

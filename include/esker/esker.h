@@ -14,6 +14,7 @@
 #include <esker/key.h>
 #include <esker/log.h>
 #include <esker/machine.h>
+#include <esker/nearest.h>
 #include <esker/plain.h>
 #include <esker/profile.h>
 #include <esker/query.h>

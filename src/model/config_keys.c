@@ -1,6 +1,7 @@
 /* The settings that there are, and how one value of each is read and checked: see config.h. */
 #include "model/config.h"
 
+#include <esker/nearest.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -283,73 +284,37 @@ esk_status esk_config_chunk_rows(
 
 /* ---- the nearest name ---- */
 
-/* Edit distance (insert, delete, replace) of two names; long ones count as far apart. */
-static size_t distance(const char *a, const char *b)
-{
-	size_t n = strlen(a), m = strlen(b), row[65];
-	if (n > 64 || m > 64)
-		return SIZE_MAX;
-	for (size_t j = 0; j <= m; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= n; i++) {
-		size_t corner = row[0];
-		row[0] = i;
-		for (size_t j = 1; j <= m; j++) {
-			size_t above = row[j];
-			size_t best = corner + (a[i - 1] != b[j - 1]);
-			best = above + 1 < best ? above + 1 : best;
-			row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-			corner = above;
-		}
-	}
-	return row[m];
-}
-
-typedef struct nearest {
-	const char *name;
-	size_t best;
-} nearest;
-
-static void consider(nearest *found, const char *name, const char *candidate)
-{
-	size_t d = distance(name, candidate);
-	if (d < found->best && d < strlen(candidate)) {
-		found->best = d;
-		found->name = candidate;
-	}
-}
-
-static const char *say(const nearest *found, char *buf, size_t buf_bytes)
+static const char *say(const esk_nearest *like, char *buf, size_t buf_bytes)
 {
 	buf[0] = '\0';
-	if (found->name != NULL)
-		snprintf(buf, buf_bytes, "; did you mean %s?", found->name);
+	if (like->found != NULL)
+		snprintf(buf, buf_bytes, "; did you mean %s?", like->found);
 	return buf;
 }
 
 const char *esk_config_like(const char *table, const char *name, char *buf, size_t buf_bytes)
 {
-	nearest found = {.best = 5};
+	esk_nearest like = {.wanted = name};
 	for (size_t i = 0; i < esk_config_key_count; i++) {
 		const esk_config_key *key = &esk_config_keys[i];
 		if (table == NULL)
-			consider(&found, name, key->variable);
+			esk_nearest_consider(&like, key->variable);
 		else if (strcmp(key->table, table) == 0)
-			consider(&found, name, key->name);
+			esk_nearest_consider(&like, key->name);
 	}
 	if (table == NULL) {
-		consider(&found, name, ESK_CONFIG_COLUMNS_VARIABLE);
-		consider(&found, name, ESK_CONFIG_CHUNK_ROWS_VARIABLE);
+		esk_nearest_consider(&like, ESK_CONFIG_COLUMNS_VARIABLE);
+		esk_nearest_consider(&like, ESK_CONFIG_CHUNK_ROWS_VARIABLE);
 	}
-	return say(&found, buf, buf_bytes);
+	return say(&like, buf, buf_bytes);
 }
 
 const char *esk_config_like_table(const char *name, char *buf, size_t buf_bytes)
 {
-	nearest found = {.best = 5};
-	consider(&found, name, "storage");
-	consider(&found, name, "daemon");
-	consider(&found, name, ESK_CONFIG_COLUMNS);
-	consider(&found, name, ESK_CONFIG_CHUNK_ROWS);
-	return say(&found, buf, buf_bytes);
+	esk_nearest like = {.wanted = name};
+	esk_nearest_consider(&like, "storage");
+	esk_nearest_consider(&like, "daemon");
+	esk_nearest_consider(&like, ESK_CONFIG_COLUMNS);
+	esk_nearest_consider(&like, ESK_CONFIG_CHUNK_ROWS);
+	return say(&like, buf, buf_bytes);
 }

@@ -3,6 +3,7 @@
 #include "support/unit.h"
 
 #include <errno.h>
+#include <esker/nearest.h>
 
 static void a_message_may_quote_itself(void **state)
 {
@@ -107,6 +108,115 @@ static void text_grows_as_it_must(void **state)
 	esk_text_free(&text);
 }
 
+static esk_nearest nearest_of(const char *wanted, const char *const *names)
+{
+	esk_nearest like = {.wanted = wanted};
+	for (int i = 0; names[i] != NULL; i++)
+		esk_nearest_consider(&like, names[i]);
+	return like;
+}
+
+static void the_name_that_was_meant_is_found(void **state)
+{
+	static const char *const names[] = {"get", "ls", "list", "verify", "compression_level",
+		"compression_limit", "ESKER_STORAGE_OUTPUT_DIR", NULL};
+	static const struct {
+		const char *wanted, *found;
+		size_t distance;
+	} cases[] = {
+		{"get", "get", 0},                                          /* itself */
+		{"gte", "get", 1},                                          /* swapped */
+		{"sl", "ls", 1},                                            /* swapped, short */
+		{"lst", "ls", 1},                                           /* the first of two as near */
+		{"verfy", "verify", 1},                                     /* left out */
+		{"veriffy", "verify", 1},                                   /* put in */
+		{"compression-lovel", "compression_level", 2},              /* two replaced */
+		{"ESKER_STORGE_OUPUT_DIRR", "ESKER_STORAGE_OUTPUT_DIR", 3}, /* one of each */
+		{"a", NULL, 0},                                             /* all another */
+		{"", NULL, 0},                                              /* nothing was said */
+		{"gxx", NULL, 0},                                           /* two of three bytes */
+		{"vxxxfy", NULL, 0},                                        /* three of six */
+		{"this name is longer than the names that are compared with others", "", 0},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		esk_nearest like = nearest_of(cases[i].wanted, names);
+		if (cases[i].found == NULL || cases[i].found[0] == '\0') {
+			assert_null(like.found);
+			continue;
+		}
+		assert_non_null(like.found);
+		assert_string_equal(like.found, cases[i].found);
+		assert_int_equal(like.distance, cases[i].distance);
+	}
+}
+
+/* One change, as a hand makes it that slips. */
+static void slip(char *text, uint32_t random)
+{
+	size_t size = strlen(text), at = random / 8 % size;
+	char letter = (char)('a' + random / 1024 % 26);
+	switch (random % 4) {
+	case 0:
+		memmove(text + at + 1, text + at, size - at + 1);
+		text[at] = letter;
+		break;
+	case 1:
+		memmove(text + at, text + at + 1, size - at);
+		break;
+	case 2:
+		text[at] = letter;
+		break;
+	default:
+		if (at + 1 < size) {
+			char swapped = text[at];
+			text[at] = text[at + 1];
+			text[at + 1] = swapped;
+		}
+	}
+}
+
+static void a_name_is_never_farther_than_it_slipped(void **state)
+{
+	uint32_t seed = (uint32_t)esk_random_u64();
+	print_message("seed %u\n", seed);
+	for (int round = 0; round < 20000; round++) {
+		char name[ESK_NEAREST_MAX_BYTES + 8] = "compression_level", other[sizeof name];
+		memcpy(other, name, sizeof name);
+		size_t slips = 1 + round % 2;
+		for (size_t i = 0; i < slips; i++) {
+			seed = seed * 1664525 + 1013904223;
+			slip(other, seed >> 4);
+		}
+		esk_nearest there = {.wanted = other}, back = {.wanted = name};
+		esk_nearest_consider(&there, name);
+		esk_nearest_consider(&back, other);
+		assert_ptr_equal(there.found, name);
+		assert_ptr_equal(back.found, other);
+		assert_int_equal(there.distance, back.distance);
+		assert_int_equal(there.distance == 0, strcmp(name, other) == 0);
+		/* Two that meet at one place may count as three: no part is changed twice. */
+		assert_true(there.distance <= 2 * slips - 1);
+	}
+}
+
+static void names_up_to_the_longest_are_compared(void **state)
+{
+	char longest[ESK_NEAREST_MAX_BYTES + 2], other[sizeof longest];
+	memset(longest, 'a', sizeof longest);
+	longest[ESK_NEAREST_MAX_BYTES] = '\0';
+	memcpy(other, longest, sizeof other);
+	other[0] = 'b';
+	esk_nearest like = {.wanted = longest};
+	esk_nearest_consider(&like, other);
+	assert_ptr_equal(like.found, other);
+	longest[ESK_NEAREST_MAX_BYTES] = 'a';
+	longest[ESK_NEAREST_MAX_BYTES + 1] = '\0';
+	like = (esk_nearest){.wanted = longest};
+	esk_nearest_consider(&like, other);
+	esk_nearest_consider(&like, longest);
+	assert_null(like.found);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -119,6 +229,9 @@ int main(void)
 		cmocka_unit_test(times_are_written_in_utc),
 		cmocka_unit_test(names_that_could_leave_a_directory_are_refused),
 		cmocka_unit_test(text_grows_as_it_must),
+		cmocka_unit_test(the_name_that_was_meant_is_found),
+		cmocka_unit_test(a_name_is_never_farther_than_it_slipped),
+		cmocka_unit_test(names_up_to_the_longest_are_compared),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
