@@ -49,8 +49,14 @@ void esker_log(void *arg, esk_log_level level, const char *message);
 void esker_log_enable(bool enable);
 void esker_release_nothing_schema(struct ArrowSchema *schema);
 void esker_release_nothing_array(struct ArrowArray *array);
-void *esker_stream_new(void);
 void esker_free(void *memory);
+void *esker_schema_new(void);
+void esker_schema_free(void *schema);
+void *esker_schema_destructor(void);
+void *esker_array_new(void);
+void esker_array_free(void *array);
+void *esker_array_destructor(void);
+void *esker_stream_new(void);
 void esker_stream_free(void *stream);
 void *esker_stream_destructor(void);
 """
@@ -92,29 +98,30 @@ static void esker_free(void *memory)
     free(memory);
 }
 
-/* A stream in a capsule: whoever takes it out leaves an empty one behind. */
-static void *esker_stream_new(void)
-{
-    return calloc(1, sizeof(struct ArrowArrayStream));
-}
-
-static void esker_stream_free(void *memory)
-{
-    struct ArrowArrayStream *stream = memory;
-    if (stream != NULL && stream->release != NULL)
-        stream->release(stream);
-    free(stream);
-}
-
-static void esker_destroy_stream(PyObject *capsule)
-{
-    esker_stream_free(PyCapsule_GetPointer(capsule, "arrow_array_stream"));
-}
-
-static void *esker_stream_destructor(void)
-{
-    return (void *)esker_destroy_stream;
-}
+/* A schema, array or stream in a capsule: whoever takes it out leaves an empty one behind. */
+#define CAPSULE(KIND, TYPE, NAME)                                        \\
+    static void *esker_##KIND##_new(void)                                \\
+    {                                                                    \\
+        return calloc(1, sizeof(struct TYPE));                           \\
+    }                                                                    \\
+    static void esker_##KIND##_free(void *memory)                        \\
+    {                                                                    \\
+        struct TYPE *held = memory;                                      \\
+        if (held != NULL && held->release != NULL)                       \\
+            held->release(held);                                         \\
+        free(held);                                                      \\
+    }                                                                    \\
+    static void esker_destroy_##KIND(PyObject *capsule)                  \\
+    {                                                                    \\
+        esker_##KIND##_free(PyCapsule_GetPointer(capsule, NAME));        \\
+    }                                                                    \\
+    static void *esker_##KIND##_destructor(void)                         \\
+    {                                                                    \\
+        return (void *)esker_destroy_##KIND;                             \\
+    }
+CAPSULE(schema, ArrowSchema, "arrow_schema")
+CAPSULE(array, ArrowArray, "arrow_array")
+CAPSULE(stream, ArrowArrayStream, "arrow_array_stream")
 """
 
 
@@ -126,7 +133,7 @@ def declarations(include_dir: Path) -> str:
         text = re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)
         text = re.sub(r"\s*\\\n\s*", " ", text)
         text = re.sub(r"#ifdef __cplusplus.*?#endif", "", text, flags=re.DOTALL)
-        constants = re.findall(r"^#define\s+(ESK_MAX_\w+)\s+(\d+)\s*?$", text, flags=re.MULTILINE)
+        constants = re.findall(r"^#define\s+(ESK_(?:DAQ|MAX)_\w+)\s+(\d+)\s*?$", text, flags=re.MULTILINE)
         text = re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
         text = re.sub(r"\bESK_API\b|\bESK_PRINTF\s*\([^)]*\)", "", text)
         parts.extend(f"#define {constant} {value}" for constant, value in constants)

@@ -130,11 +130,29 @@ ESK_API esk_status esk_run_put_arrow(esk_run *run, const esk_item *item, const s
 
 /* ---- rows back as record batches ---------------------------------------------------------------------- */
 
-/* Rows [start, stop) of the stream `stream` ("/" for the root) as record batches of at most `batch_rows` rows
- * (0: about 4 MiB each). `stop` beyond the last row means all rows there are now; rows that come later are
- * not seen. The schema is the one that the stream was made with; only where a unified dictionary has outgrown
- * its index type is that one larger. Where the stream was not made from Arrow it follows from the columns,
- * and `stream` may be a group of datasets of one length in any HDF5 file:
+/* Which rows of which columns. */
+typedef struct esk_arrow_rows {
+	size_t struct_size;
+	uint64_t start;
+	uint64_t stop;       /* beyond the last row: all rows there are now */
+	uint64_t step;       /* every step-th row from start on; 0: 1 */
+	uint64_t batch_rows; /* of a record batch at most; 0: about 4 MiB each */
+	/* Some of the fields alone, by the paths of datasets below the stream: "x" is the field x, "imu/acc"
+	 * the field acc of the struct imu, "wave/offsets" the list wave. They keep the schema's order. NULL:
+	 * all. */
+	const char *const *columns;
+	size_t column_count;
+} esk_arrow_rows;
+#define ESK_ARROW_ROWS_INIT                                               \
+	{                                                                 \
+		.struct_size = sizeof(esk_arrow_rows), .stop = UINT64_MAX \
+	}
+
+/* Rows of the stream `stream` ("/" for the root) as record batches; rows that come later are not seen.
+ * `rows` may be NULL: all. Of columns that were not asked for, nothing is read. The schema is the one that
+ * the stream was made with; only where a unified dictionary has outgrown its index type is that one larger.
+ * Where the stream was not made from Arrow it follows from the columns, and `stream` may be a group of
+ * datasets of one length in any HDF5 file:
  *
  *     str, str<N>         utf8
  *     c64, c128           fixed-size list(2) of f32, f64, with the metadata "esker:dtype"
@@ -142,14 +160,18 @@ ESK_API esk_status esk_run_put_arrow(esk_run *run, const esk_item *item, const s
  *     "a/b"               a struct "a" with the field "b"
  *     units, long_name    the field's metadata
  *
- * The stream belongs to the caller, who releases it, before or after the reader is closed: from then on
+ * *ret_stream belongs to the caller, who releases it, before or after the reader is closed: from then on
  * get_next fails. The batches it gave live on.
  * It is for one thread at a time. Memory is bounded by the batch. Works beside a run that grows. Its
  * callbacks return an errno, and get_last_error has the message.
  *
- * Errors: ESK_ENOTFOUND (no such stream), ESK_ERANGE (start is behind the last row), ESK_EUNSUPPORTED (a
- * column whose type Esker does not read), ESK_ESHAPE (datasets of several lengths), ESK_ECORRUPT, ESK_ENOMEM.
- */
+ * Errors: ESK_ENOTFOUND (no such stream or column), ESK_ERANGE (start is behind the last row),
+ * ESK_EUNSUPPORTED (a column whose type Esker does not read), ESK_ESHAPE (datasets of several lengths),
+ * ESK_EINVAL, ESK_ECORRUPT, ESK_ENOMEM. */
+ESK_API esk_status esk_reader_arrow_select(esk_reader *reader, const char *stream, const esk_arrow_rows *rows,
+	struct ArrowArrayStream *ret_stream, esk_error *err);
+
+/* The same for rows [start, stop) of all columns. */
 ESK_API esk_status esk_reader_arrow(esk_reader *reader, const char *stream, uint64_t start, uint64_t stop,
 	uint64_t batch_rows, struct ArrowArrayStream *ret_stream, esk_error *err);
 

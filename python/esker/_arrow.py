@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -251,21 +251,29 @@ class _Columns:
         return array
 
 
-# ---- streams out ---------------------------------------------------------------------------------------
+# ---- capsules out ----------------------------------------------------------------------------------------
+
+_CAPSULES = {
+    "schema": (b"arrow_schema", "struct ArrowSchema *"),
+    "array": (b"arrow_array", "struct ArrowArray *"),
+    "stream": (b"arrow_array_stream", "struct ArrowArrayStream *"),
+}
+"""Names of capsules, which live as long as any, and what is in them."""
 
 
-def stream_capsule(fill: Any) -> Any:
-    """A capsule "arrow_array_stream" with what `fill(struct ArrowArrayStream *)` puts into it.
+def capsule(kind: str, fill: Callable[[Any], None]) -> Any:
+    """A capsule with the "schema", "array" or "stream" that `fill(struct Arrow… *)` puts into it.
 
-    Whoever takes the stream out of it owns it; else the capsule releases it.
+    Whoever takes it out of the capsule owns it; else the capsule releases it.
     """
-    stream = ffi.cast("struct ArrowArrayStream *", lib.esker_stream_new())
-    if not stream:
+    name, struct = _CAPSULES[kind]
+    held = ffi.cast(struct, getattr(lib, f"esker_{kind}_new")())
+    if not held:
         raise MemoryError
     with contextlib.ExitStack() as undo:
-        undo.callback(lib.esker_stream_free, stream)
-        fill(stream)
-        destructor = int(ffi.cast("uintptr_t", lib.esker_stream_destructor()))
-        capsule = _new(int(ffi.cast("uintptr_t", stream)), b"arrow_array_stream", destructor)
+        undo.callback(getattr(lib, f"esker_{kind}_free"), held)
+        fill(held)
+        destructor = int(ffi.cast("uintptr_t", getattr(lib, f"esker_{kind}_destructor")()))
+        made = _new(int(ffi.cast("uintptr_t", held)), name, destructor)
         undo.pop_all()
-    return capsule
+    return made

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from esker._arrow import batches, stream_capsule
-from esker._errors import InvalidArgument, RangeError, call
+from esker._arrow import batches, capsule
+from esker._errors import InvalidArgument, RangeError, TypeMismatch, call
 from esker._handle import Closing, Handle
 from esker._native import ffi, lib
 from esker._refs import encoded
@@ -35,21 +35,42 @@ class ArrowRows:
     Made by `Reader.arrow`. Each taking reads anew; close the reader after what was made of it.
     """
 
-    def __init__(self, reader: Reader, stream: str, start: int, stop: int | None, batch_rows: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        stream: str,
+        start: int,
+        stop: int | None,
+        step: int,
+        columns: Sequence[str] | None,
+        batch_rows: int,
+    ) -> None:
         self._reader = reader
         self._stream = encoded(stream, "stream")
-        self._range = (start, 2**64 - 1 if stop is None else stop, batch_rows)
-        if not all(0 <= one < 2**64 for one in self._range):
+        self._options = ffi.new("esk_arrow_rows *")
+        self._options.struct_size = ffi.sizeof("esk_arrow_rows")
+        numbers = (start, 2**64 - 1 if stop is None else stop, step, batch_rows)
+        if not all(0 <= one < 2**64 for one in numbers) or step == 0:
             raise RangeError(
-                f"stream {stream!r}: expected start, stop and batch_rows from 0 on, found {self._range}"
+                f"stream {stream!r}: expected start, stop and batch_rows from 0 on and step from 1 on, found"
+                f" {numbers}"
             )
+        self._options.start, self._options.stop, self._options.step, self._options.batch_rows = numbers
+        if columns is not None:
+            if isinstance(columns, str):
+                raise TypeMismatch(f"columns: expected a list of names, found the text {columns!r}")
+            self._names = [ffi.new("char[]", encoded(name, "columns")) for name in columns]
+            self._list = ffi.new("char *[]", [*self._names, ffi.NULL])
+            self._options.columns = ffi.cast("char const *const *", self._list)
+            self._options.column_count = len(self._names)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         """The capsule of the C stream interface; another schema than the stream's own is not made."""
         del requested_schema
         with self._reader._handle as reader:
-            return stream_capsule(
-                lambda out: call(lib.esk_reader_arrow, reader, self._stream, *self._range, out)
+            return capsule(
+                "stream",
+                lambda out: call(lib.esk_reader_arrow_select, reader, self._stream, self._options, out),
             )
 
 

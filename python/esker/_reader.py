@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,7 +112,14 @@ class Reader:
             return dict(json.loads(text(lib.esk_reader_attributes(reader))))
 
     def arrow(
-        self, stream: str = "/", start: int = 0, stop: int | None = None, *, batch_rows: int = 0
+        self,
+        stream: str = "/",
+        start: int = 0,
+        stop: int | None = None,
+        step: int = 1,
+        *,
+        columns: Sequence[str] | None = None,
+        batch_rows: int = 0,
     ) -> ArrowRows:
         """Rows [start, stop) of a stream for whatever takes Arrow: `pyarrow.table(reader.arrow())`.
 
@@ -120,10 +127,15 @@ class Reader:
         ----------
         stream : str
             "/" for the root of the file.
+        start, stop, step : int
+            As in a slice; not negative.
+        columns : list of str, optional
+            These alone, by their paths below the stream ("voltage", "imu/acc"), in the stream's order. Of
+            others nothing is read.
         batch_rows : int
             Rows of a record batch at most; 0: about 4 MiB.
         """
-        return ArrowRows(self, stream, start, stop, batch_rows)
+        return ArrowRows(self, stream, start, stop, step, columns, batch_rows)
 
     def refresh(self) -> None:
         """Sees what was committed since. Columns stay valid; their rows may grow."""

@@ -17,6 +17,7 @@ typedef struct batches {
 	esk_tether *tether; /* the datasets are the reader's */
 	uint64_t next;
 	uint64_t stop;
+	uint64_t step;
 	uint64_t batch_rows;
 	esk_error error;
 } batches;
@@ -123,22 +124,41 @@ static int get_schema(struct ArrowArrayStream *stream, struct ArrowSchema *out)
 	return esk_arrow_errno(esk_arrow_schema_copy(&b->schema, out, &b->error));
 }
 
+/* The rows of the next batch. */
+static esk_status select_next(const batches *b, esk_selection *ret_rows, esk_error *err)
+{
+	uint64_t left = (b->stop - b->next - 1) / b->step + 1;
+	*ret_rows = (esk_selection){.start = b->next, .count = esk_min_u64(b->batch_rows, left)};
+	if (b->step == 1)
+		return ESK_OK;
+	ret_rows->rows = malloc(ret_rows->count * sizeof *ret_rows->rows);
+	if (ret_rows->rows == NULL)
+		return esk_fail_memory(err, ret_rows->count * sizeof *ret_rows->rows, "rows");
+	for (uint64_t i = 0; i < ret_rows->count; i++)
+		ret_rows->rows[i] = b->next + i * b->step;
+	return ESK_OK;
+}
+
 static int get_next(struct ArrowArrayStream *stream, struct ArrowArray *out)
 {
 	batches *b = stream->private_data;
-	if (b->next == b->stop) {
+	esk_selection rows;
+	if (b->next >= b->stop) {
 		*out = (struct ArrowArray){0};
 		return 0;
 	}
 	esk_status status = esk_tether_use(b->tether, &b->error);
 	if (status != ESK_OK)
 		return esk_arrow_errno(status);
-	esk_selection rows = {.start = b->next, .count = esk_min_u64(b->batch_rows, b->stop - b->next)};
-	status = esk_source_read(&b->source, &b->source.map.root, &rows, out, &b->error);
+	status = select_next(b, &rows, &b->error);
+	uint64_t count = rows.count;
+	if (status == ESK_OK)
+		status = esk_source_read(&b->source, &b->source.map.root, &rows, out, &b->error);
 	free(rows.rows);
 	esk_tether_unuse(b->tether);
-	if (status == ESK_OK)
-		b->next += rows.count;
+	/* Beyond stop, and that sum may be beyond 2^64: then there are no more. */
+	if (status == ESK_OK && !esk_add_u64(b->next, count * b->step, &b->next))
+		b->next = b->stop;
 	return esk_arrow_errno(status);
 }
 
@@ -174,18 +194,24 @@ static void release(struct ArrowArrayStream *stream)
 
 /* ---- opening ---- */
 
-static esk_status open_stored(batches *b, esk_reader *reader, const char *stream, esk_error *err)
+static esk_status open_stored(
+	batches *b, esk_reader *reader, const char *stream, const esk_arrow_rows *rows, esk_error *err)
 {
-	esk_status status = make_source(b, stream, err);
+	esk_status status = esk_schema_project(&b->schema, rows->columns, rows->column_count, NULL, err);
+	if (status == ESK_OK)
+		status = make_source(b, stream, err);
 	for (size_t t = 0; t < b->source.map.table_count && status == ESK_OK; t++)
 		status = bind_table(b, reader, t, err);
 	return status == ESK_OK ? load_dictionaries(b, &b->source.map.root, &b->schema, err) : status;
 }
 
-static esk_status open_columns(batches *b, esk_reader *reader, const char *stream, esk_error *err)
+static esk_status open_columns(
+	batches *b, esk_reader *reader, const char *stream, const esk_arrow_rows *rows, esk_error *err)
 {
 	esk_dataset **datasets = NULL;
 	esk_status status = esk_columns_schema(reader, stream, &b->schema, &datasets, err);
+	if (status == ESK_OK)
+		status = esk_schema_project(&b->schema, rows->columns, rows->column_count, datasets, err);
 	if (status == ESK_OK)
 		status = make_source(b, stream, err);
 	/* Each leaf of that schema has one column, in the same order. */
@@ -211,39 +237,64 @@ static uint64_t rows_of_batch(const esk_arrow_source *source, uint64_t rows)
 	return esk_min_u64(MAX_BATCH_ROWS, esk_max_u64(1, BATCH_BYTES / each));
 }
 
-static esk_status set_range(batches *b, uint64_t start, uint64_t stop, uint64_t batch_rows, esk_error *err)
+static esk_status set_range(batches *b, const esk_arrow_rows *wanted, esk_error *err)
 {
 	const esk_arrow_source *source = &b->source;
 	uint64_t rows = UINT64_MAX;
 	for (size_t c = 0; c < source->map.tables[0].count; c++)
 		rows = esk_min_u64(rows, esk_dataset_rows(source->datasets[0][c]));
-	b->stop = esk_min_u64(stop, rows);
-	b->next = start;
-	if (start > rows || (start > b->stop))
-		return esk_fail(err, ESK_ERANGE, "rows %llu to %llu of %llu", (unsigned long long)start,
-			(unsigned long long)stop, (unsigned long long)rows);
-	b->batch_rows = batch_rows != 0 ? batch_rows : rows_of_batch(source, rows);
+	b->stop = esk_min_u64(wanted->stop, rows);
+	b->next = wanted->start;
+	b->step = wanted->step != 0 ? wanted->step : 1;
+	if (wanted->start > rows || wanted->start > b->stop)
+		return esk_fail(err, ESK_ERANGE, "rows %llu to %llu of %llu",
+			(unsigned long long)wanted->start, (unsigned long long)wanted->stop,
+			(unsigned long long)rows);
+	b->batch_rows = wanted->batch_rows != 0 ? wanted->batch_rows : rows_of_batch(source, rows);
 	return ESK_OK;
 }
 
-esk_status esk_reader_arrow(esk_reader *reader, const char *stream, uint64_t start, uint64_t stop,
-	uint64_t batch_rows, struct ArrowArrayStream *ret_stream, esk_error *err)
+static esk_status take_rows(const esk_arrow_rows *rows, esk_arrow_rows *ret_rows, esk_error *err)
 {
+	esk_arrow_rows complete = ESK_ARROW_ROWS_INIT;
+	if (rows != NULL) {
+		if (rows->struct_size < sizeof rows->struct_size)
+			return esk_fail(err, ESK_EINVAL, "the rows' struct_size is not set");
+		esk_struct_take(&complete, sizeof complete, rows);
+	}
+	if (complete.columns == NULL)
+		complete.column_count = 0;
+	else if (complete.column_count == 0)
+		return esk_fail(err, ESK_EINVAL, "record batches without columns");
+	for (size_t i = 0; i < complete.column_count; i++)
+		if (complete.columns[i] == NULL)
+			return esk_fail(err, ESK_EINVAL, "column %zu of those asked for is NULL", i);
+	*ret_rows = complete;
+	return ESK_OK;
+}
+
+esk_status esk_reader_arrow_select(esk_reader *reader, const char *stream, const esk_arrow_rows *rows,
+	struct ArrowArrayStream *ret_stream, esk_error *err)
+{
+	esk_arrow_rows wanted;
 	if (reader == NULL || stream == NULL || *stream == '\0')
 		return esk_fail(err, ESK_EINVAL, "record batches need a reader and the name of a stream");
+	esk_status status = take_rows(rows, &wanted, err);
+	if (status != ESK_OK)
+		return status;
 	const char *name = stream[0] == '/' && stream[1] != '\0' ? stream + 1 : stream;
 	batches *b = calloc(1, sizeof *b);
 	if (b == NULL)
 		return esk_fail_memory(err, sizeof *b, "a stream of record batches");
 	b->tether = esk_tether_hold(reader);
 	esk_error why = {0};
-	esk_status status = esk_stored_schema(reader, name, &b->schema, &why);
+	status = esk_stored_schema(reader, name, &b->schema, &why);
 	if (status == ESK_OK)
-		status = open_stored(b, reader, name, &why);
+		status = open_stored(b, reader, name, &wanted, &why);
 	else if (status == ESK_ENOTFOUND)
-		status = open_columns(b, reader, name, &why);
+		status = open_columns(b, reader, name, &wanted, &why);
 	if (status == ESK_OK)
-		status = set_range(b, start, stop, batch_rows, &why);
+		status = set_range(b, &wanted, &why);
 	if (status != ESK_OK) {
 		destroy(b);
 		return esk_fail(err, status, "stream \"%s\": %s", stream, why.message);
@@ -254,4 +305,12 @@ esk_status esk_reader_arrow(esk_reader *reader, const char *stream, uint64_t sta
 		.release = release,
 		.private_data = b};
 	return ESK_OK;
+}
+
+esk_status esk_reader_arrow(esk_reader *reader, const char *stream, uint64_t start, uint64_t stop,
+	uint64_t batch_rows, struct ArrowArrayStream *ret_stream, esk_error *err)
+{
+	esk_arrow_rows rows = {
+		.struct_size = sizeof rows, .start = start, .stop = stop, .batch_rows = batch_rows};
+	return esk_reader_arrow_select(reader, stream, &rows, ret_stream, err);
 }

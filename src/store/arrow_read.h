@@ -41,6 +41,15 @@ esk_status esk_store_schema(
 esk_status esk_columns_schema(esk_reader *reader, const char *stream, struct ArrowSchema *ret_schema,
 	esk_dataset ***ret_datasets, esk_error *err);
 
+/* ---- arrow_project.c ---- */
+
+/* Leaves only the fields of a schema that `columns` name (esk_arrow_rows), in their order; `count` 0: all.
+ * Of `datasets` (NULL: none), one for each leaf that is not a struct, depth first, only those that stay are
+ * left at the front. The schema's nodes own nothing but their blocks. ESK_ENOTFOUND names the column that no
+ * field is; the schema has then to be released. */
+esk_status esk_schema_project(struct ArrowSchema *schema, const char *const *columns, size_t count,
+	esk_dataset **datasets, esk_error *err);
+
 /* ---- arrow_read.c ---- */
 
 /* What batches are read from. */

@@ -324,3 +324,100 @@ def test_recording_handles_are_cut_off_in_a_child(tmp_path, ring):
     writer.close()
     with h5py.File(tmp_path / "w.h5") as file:
         assert file["measurements/x"][:].tolist() == [1]
+
+
+# ---- some columns, every n-th row ----
+
+
+def nested(rows):
+    """Every layout that a stream has: plain, text, list, struct, dictionary, with missing cells."""
+    missing = [i % 7 == 3 for i in range(rows)]
+    word = pa.array([f"word {i % 5}" for i in range(rows)], mask=np.array(missing))
+    return pa.table(
+        {
+            "t": pa.array(range(rows), pa.timestamp("us", "UTC")),
+            "wave": pa.array([None if i % 7 == 3 else list(range(i % 4)) for i in range(rows)]),
+            "imu": pa.array([{"acc": float(i), "gyro": {"x": i, "y": -i}} for i in range(rows)]),
+            "word": word,
+            "code": word.dictionary_encode(),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A stream made from Arrow, and one of plain columns."""
+    table = nested(1000)
+    with esker.create(tmp_path_factory.mktemp("nested") / "store") as store:
+        with store.run("r", ring_bytes=1 << 22) as run:
+            with run.arrow("made", table) as sink:
+                sink.append(table)
+            stream = run.stream("plain", "t:i64 pose/x:f64 pose/y:f64 image:u8[2,3] note:str?")
+            for i in range(50):
+                row = {"t": i, "pose/x": i / 2, "pose/y": -i, "image": np.full((2, 3), i, np.uint8)}
+                stream.append(**row, note=None if i % 5 == 0 else f"n{i}")
+        yield table, store["r"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (["t"], lambda t: t.select(["t"])),
+        (["code", "t"], lambda t: t.select(["t", "code"])),  # in the schema's order
+        (["wave", "word"], lambda t: t.select(["wave", "word"])),
+        (["wave/offsets"], lambda t: t.select(["wave"])),  # a dataset of a list's is the list
+        (["code/codes"], lambda t: t.select(["code"])),
+        (["imu"], lambda t: t.select(["imu"])),
+        (["imu", "imu/acc"], lambda t: t.select(["imu"])),
+        (["t", "t"], lambda t: t.select(["t"])),
+    ],
+)
+def test_columns_that_were_asked_for_come_alone_and_as_they_were(stored, columns, expected):
+    table, reader = stored
+    found = pa.table(reader.arrow("made", columns=columns))
+    assert found.schema == expected(table).schema and found.to_pydict() == expected(table).to_pydict()
+
+
+def test_fields_of_structs_are_columns_too(stored):
+    _, reader = stored
+    found = pa.table(reader.arrow("made", 10, 20, columns=["imu/gyro/y", "t"]))
+    assert found.column_names == ["t", "imu"]
+    assert found["imu"].to_pylist() == [{"gyro": {"y": -i}} for i in range(10, 20)]
+    plain = pa.table(reader.arrow("plain", 10, 20, columns=["pose/y", "note"]))
+    assert plain["pose"].to_pylist() == [{"y": float(-i)} for i in range(10, 20)]
+    assert plain["note"].to_pylist() == [None if i % 5 == 0 else f"n{i}" for i in range(10, 20)]
+
+
+@pytest.mark.parametrize("batch_rows", [0, 1, 7])
+@pytest.mark.parametrize("step", [1, 2, 9, 999, 1000, 2**63, 2**64 - 1])
+def test_every_nth_row_is_what_a_slice_has(stored, step, batch_rows):
+    table, reader = stored
+    for start, stop in ((0, 1000), (3, 998), (999, 1000), (10, 11)):
+        found = pa.table(reader.arrow("made", start, stop, step, batch_rows=batch_rows))
+        rows = list(range(start, stop, min(step, 10_000)))
+        assert found.to_pydict() == table.take(rows).to_pydict()
+    assert pa.table(reader.arrow("made", 7, 7, step)).num_rows == 0
+
+
+def test_columns_that_are_none_are_said(stored):
+    _, reader = stored
+    for columns in (
+        ["volts"],
+        ["t", "imu/acceleration"],
+        ["imu/acc/x/y"],
+        ["im"],
+        [""],
+        ["t/"],
+        ["t/offsets"],
+    ):
+        with pytest.raises(esker.NotFound, match=f'no column "{columns[-1]}"'):
+            pa.table(reader.arrow("made", columns=columns))
+    with pytest.raises(esker.NotFound, match="no column"):
+        pa.table(reader.arrow("plain", columns=["pose", "pose/z"]))
+    with pytest.raises(esker.InvalidArgument):
+        pa.table(reader.arrow("made", columns=[]))
+    with pytest.raises(TypeError):
+        reader.arrow("made", columns="t")
+    for step in (0, -1, 2**64):
+        with pytest.raises(esker.RangeError):
+            reader.arrow("made", step=step)
