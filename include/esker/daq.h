@@ -92,6 +92,18 @@ ESK_API esk_status esk_daq_source_check(
 	const esk_daq_source *source, const struct ArrowSchema *schema, esk_error *err);
 ESK_API void esk_daq_source_close(esk_daq_source *source); /* NULL is allowed */
 
+/* What declaration `number` of a ring says (a record's `stream` is such a number): the instrument's name,
+ * into ESK_DAQ_MAX_INSTRUMENT + 1 bytes, and the schema of its batches, which the caller releases. Errors:
+ * ESK_ENOTFOUND, ESK_ECORRUPT (no instrument declared it), ESK_EUNSUPPORTED (a type), ESK_ENOMEM. */
+ESK_API esk_status esk_daq_read_declaration(const esk_ring *ring, uint32_t number, char *ret_instrument,
+	struct ArrowSchema *ret_schema, esk_error *err);
+
+/* The record batch in the payload of one record of kind ESK_DAQ_BATCH, by its declaration; for live views:
+ * schema and payload are copied and decoded each time. The caller releases *ret_array, which owns what it
+ * points to. The payload may be anything. Errors: as above; ESK_ECORRUPT (the payload). */
+ESK_API esk_status esk_daq_read_batch(const esk_ring *ring, uint32_t number, const void *payload, size_t size,
+	struct ArrowArray *ret_array, esk_error *err);
+
 /* A consistent copy of the payloads of all records that were not advanced over, oldest first, one after the
  * other. Producers write, and overwrite, meanwhile: a record is in the copy whole or not at all. *ret_data is
  * the caller's: esk_daq_snapshot_free. The first snapshot makes a consumer named "snapshot", which keeps the

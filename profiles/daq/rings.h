@@ -27,4 +27,13 @@ esk_status esk_daq_declaration_parse(
 esk_status esk_daq_declare(esk_ring *ring, const char *instrument, const void *schema, size_t schema_bytes,
 	uint32_t *ret_number, esk_error *err);
 
+/* Gives the schema of declaration `number` to `decoder`, which has none yet, and the instrument's name (with
+ * the NUL at most ESK_DAQ_MAX_INSTRUMENT + 1 bytes). What is in the ring is copied first, and may be
+ * anything. Errors: ESK_ENOTFOUND, ESK_ECORRUPT, ESK_EINVAL (the name), ESK_EUNSUPPORTED, ESK_ENOMEM. */
+esk_status esk_daq_declaration_feed(const esk_ring *ring, uint32_t number, esk_arrow_decoder *decoder,
+	char *ret_instrument, esk_error *err);
+
+/* The status and message of a callback of `stream` that returned `error`. */
+esk_status esk_daq_stream_failed(struct ArrowArrayStream *stream, int error, esk_error *err);
+
 #endif

@@ -154,13 +154,6 @@ esk_status esk_session_write_batch(esk_session *session, const char *instrument,
 
 /* ---- bytes of IPC ---- */
 
-static esk_status stream_failed(struct ArrowArrayStream *stream, int error, esk_error *err)
-{
-	const char *why = stream->get_last_error(stream);
-	esk_status status = error == ENOMEM ? ESK_ENOMEM : error == ENOTSUP ? ESK_EUNSUPPORTED : ESK_ECORRUPT;
-	return esk_fail(err, status, "%s", why != NULL ? why : strerror(error));
-}
-
 static esk_status write_batches(esk_session *session, const char *instrument, struct ArrowArrayStream *stream,
 	const struct ArrowSchema *schema, uint64_t *rows, esk_error *err)
 {
@@ -169,7 +162,7 @@ static esk_status write_batches(esk_session *session, const char *instrument, st
 		uint64_t taken;
 		int error = stream->get_next(stream, &batch);
 		if (error != 0)
-			return stream_failed(stream, error, err);
+			return esk_daq_stream_failed(stream, error, err);
 		if (batch.release == NULL)
 			return ESK_OK;
 		esk_status status = esk_session_write(session, instrument, schema, &batch, 0, &taken, err);
@@ -192,7 +185,7 @@ esk_status esk_session_write_ipc(esk_session *session, const char *instrument, c
 	if (status != ESK_OK)
 		return status;
 	int error = stream.get_schema(&stream, &schema);
-	status = error != 0 ? stream_failed(&stream, error, err) : ESK_OK;
+	status = error != 0 ? esk_daq_stream_failed(&stream, error, err) : ESK_OK;
 	if (status == ESK_OK) {
 		status = write_batches(session, instrument, &stream, &schema, &rows, err);
 		schema.release(&schema);

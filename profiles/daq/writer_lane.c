@@ -46,44 +46,20 @@ void esk_daq_bad_record(
 
 /* ---- opening ---- */
 
-/* What a declaration says, copied first: other processes may write where it lies. */
-static esk_status feed_declaration(
-	esk_daq_writer *writer, esk_daq_lane *lane, const void *shared, size_t size, esk_error *err)
+static esk_status open_declared(esk_daq_writer *writer, esk_daq_lane *lane, esk_error *err)
 {
-	esk_daq_declaration declaration;
-	struct ArrowArray none = {0};
-	size_t used;
-	void *bytes = malloc(size + 1);
-	if (bytes == NULL)
-		return esk_daq_fail_memory(err, size, "a declaration");
-	esk_ring_copy(bytes, shared, size);
-	esk_status status = esk_daq_declaration_parse(bytes, size, &declaration, err);
-	if (status == ESK_OK)
-		memcpy(lane->instrument, declaration.instrument, sizeof lane->instrument);
-	if (status == ESK_OK && strcmp(lane->instrument, ESK_DAQ_RING_STREAM) == 0)
-		status = esk_daq_fail(
-			err, ESK_EINVAL, "an instrument \"%s\": the name is the account's", lane->instrument);
+	esk_status status = esk_arrow_decoder_create(&lane->decoder, err);
 	if (status == ESK_OK)
 		status = esk_arrow_decoder_limit(lane->decoder,
 			DECODED_FACTOR * esk_ring_max_payload(writer->ring) + DECODED_BYTES, err);
 	if (status == ESK_OK)
-		status = esk_arrow_decoder_feed(
-			lane->decoder, declaration.schema, declaration.schema_bytes, &used, &none, err);
-	lane->schema = esk_arrow_decoder_schema(lane->decoder);
-	if (status == ESK_OK && lane->schema == NULL)
-		status = esk_daq_fail(err, ESK_ECORRUPT, "declaration %u has no schema", lane->declaration);
-	free(bytes);
+		status = esk_daq_declaration_feed(
+			writer->ring, lane->declaration, lane->decoder, lane->instrument, err);
+	if (status == ESK_OK && strcmp(lane->instrument, ESK_DAQ_RING_STREAM) == 0)
+		status = esk_daq_fail(
+			err, ESK_EINVAL, "an instrument \"%s\": the name is the account's", lane->instrument);
+	lane->schema = status == ESK_OK ? esk_arrow_decoder_schema(lane->decoder) : NULL;
 	return status;
-}
-
-static esk_status open_declared(esk_daq_writer *writer, esk_daq_lane *lane, esk_error *err)
-{
-	const void *bytes;
-	size_t size;
-	esk_status status = esk_ring_declaration(writer->ring, lane->declaration, &bytes, &size, err);
-	if (status == ESK_OK)
-		status = esk_arrow_decoder_create(&lane->decoder, err);
-	return status == ESK_OK ? feed_declaration(writer, lane, bytes, size, err) : status;
 }
 
 /* Items of one instrument are numbered together, whatever declaration they are of. */

@@ -302,3 +302,145 @@ def test_what_is_no_batch_is_refused(path):
         with pytest.raises(esker.Error):
             ring.write_arrow_batch({"a": [1]}, "no/such/../name\0")
         assert ring.stats().last_sequence == 0
+
+
+# ---- declarations, and batches by them ---------------------------------------------------------------------
+
+
+def test_a_tap_decodes_batches_by_what_it_finds_in_the_ring(path):
+    scope = pa.table({"t": [1, 2], "label": ["a", None], "code": pa.array(["x", "y"]).dictionary_encode()})
+    wide = {"image": np.arange(12, dtype=np.float32).reshape(2, 2, 3)}
+    with RingBuffer.create(path, 1) as ring, RingBuffer.open(path) as other, other.tap() as tap:
+        ring.write_arrow_batch(scope, "scope")
+        ring.write(b"no batch")
+        ring.write_arrow_batch(wide)
+        ring.write_arrow_batch(scope, "scope")
+        seen = list(tap.batches())
+        assert [batch.instrument for batch in seen] == ["scope", "measurements", "scope"]
+        assert [batch.record.sequence for batch in seen] == [1, 3, 4]
+        for batch in (seen[0], seen[2]):
+            assert pa.schema(batch) == scope.schema
+            assert pa.table(batch).equals(scope)
+            assert pa.record_batch(batch).equals(pa.record_batch(batch))  # each taking is anew
+        tensor = pa.record_batch(seen[1])["image"]
+        assert tensor.storage.values.to_pylist() == list(range(12))
+        ring.write_arrow_batch(wide)
+        ring.write_arrow_batch(scope, "scope")
+        assert [batch.record.sequence for batch in tap.batches("scope")] == [6]
+        assert list(tap.batches()) == []
+
+
+def test_a_batch_goes_on_to_whatever_takes_batches(path, tmp_path):
+    with RingBuffer.create(path, 1) as ring, ring.consumer("on") as consumer:
+        ring.write_arrow_batch({"u": np.arange(5.0)}, "scope")
+        with esker.daq.SessionStorage(esker.daq.StorageConfig(output_dir=tmp_path)) as session:
+            for batch in consumer.batches():
+                session.write_batch(batch.instrument, batch)
+            name = session.name
+        with esker.open(tmp_path) as store:
+            assert store[name]["scope/u"][:].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_what_was_taken_of_a_batch_outlives_ring_and_batch(path):
+    ring = RingBuffer.create(path, 1)
+    ring.write_arrow_batch({"u": np.arange(1000.0)})
+    with ring.consumer("c") as consumer:
+        batch = next(consumer.batches())
+    taken = pa.record_batch(batch)
+    ring.close()
+    path.unlink()
+    with pytest.raises(esker.ClosedError):
+        pa.record_batch(batch)
+    del batch
+    gc.collect()
+    assert taken["u"].to_pylist() == list(range(1000))
+
+
+def test_declarations_are_listed_looked_up_and_made(path):
+    with RingBuffer.create(path, 1) as ring:
+        assert ring.declarations() == [] and ring.declaration_count == 0
+        ring.write_arrow_batch({"u": [1.5]}, "scope")
+        assert ring.declare(b"calibration of 2026") == 2
+        ring.write_arrow_batch({"n": [1]}, "counter")
+        assert ring.declare(bytearray(b"calibration of 2026")) == 2
+        assert ring.declaration_count == 3 and ring.declared(2) == b"calibration of 2026"
+        assert [(one.number, one.instrument) for one in ring.declarations()] == [(1, "scope"), (3, "counter")]
+        assert pa.schema(ring.declaration(3)) == pa.schema([pa.field("n", pa.int64(), nullable=False)])
+        with pytest.raises(esker.Corrupt):  # no instrument's
+            ring.declaration(2)
+        for number in (0, 4, 2**32 - 1):
+            with pytest.raises(esker.NotFound):
+                ring.declaration(number)
+            with pytest.raises(esker.NotFound):
+                ring.declared(number)
+        with pytest.raises(esker.InvalidArgument):
+            ring.declared(-1)
+        with pytest.raises(esker.RangeError):
+            ring.declare(b"")
+        with pytest.raises(esker.NoSpace):
+            ring.declare(bytes(2 << 20))
+        with pytest.raises(TypeError):
+            ring.declare("text")
+    with RingBuffer.open(path) as again:
+        assert again.declared(2) == b"calibration of 2026"
+        assert again.declaration(1).instrument == "scope"
+
+
+def test_a_record_of_bytes_is_no_batch(path):
+    with RingBuffer.create(path, 1) as ring, ring.consumer("c") as consumer:
+        ring.write(b"bytes")
+        record = consumer.read()
+        with pytest.raises(esker.TypeMismatch):
+            ring.batch(record)
+        assert list(consumer.batches()) == []
+
+
+# ---- consumers' places -------------------------------------------------------------------------------------
+
+
+def test_consumers_are_listed_with_positions_and_losses(path):
+    with RingBuffer.create(path, 1) as ring:
+        assert ring.consumers() == []
+        with ring.consumer("kept") as kept, ring.consumer("live", lossy=True) as live:
+            for n in range(3000):
+                ring.write(n.to_bytes(4, "little") * 250)
+            assert live.read() is not None
+            stats = live.stats()
+            assert stats.lost_records > 1000 and stats.read_records == 1 and stats.read_bytes == 1000
+            assert stats.position > stats.released_position and stats.lag_bytes > 0
+            live.release()
+            places = {place.name: place for place in ring.consumers()}
+            assert set(places) == {"kept", "live"}
+            assert places["live"].lossy and not places["kept"].lossy
+            assert places["live"].pid == places["kept"].pid == os.getpid()
+            assert places["live"].lost_records == stats.lost_records
+            assert places["live"].released_position == stats.position == live.stats().released_position
+            assert places["live"].lag_bytes == live.stats().lag_bytes
+            assert kept.stats().read_records == 0
+        assert [place.pid for place in ring.consumers()] == [0, 0]
+
+
+def test_a_place_that_is_given_up_holds_nothing_any_more(path):
+    with RingBuffer.create(path, 1, policy="reject") as ring:
+        with ring.consumer("gone") as consumer:
+            with pytest.raises(esker.Busy):
+                ring.remove_consumer("gone")
+            del consumer
+        with ring.consumer("reads") as reader, pytest.raises(esker.FullError):
+            for _ in range(3000):
+                ring.write(bytes(1000))
+                assert reader.read() is not None
+                reader.release()
+        ring.remove_consumer("gone")
+        assert [place.name for place in ring.consumers()] == ["reads"]
+        with ring.consumer("reads") as reader:
+            for _ in range(3000):
+                ring.write(bytes(1000))
+                while reader.read() is not None:
+                    pass
+                reader.release()
+        for name in ("gone", "never", ""):
+            with pytest.raises(esker.Error):
+                ring.remove_consumer(name)
+        with pytest.raises(esker.NotFound):
+            ring.remove_consumer("gone")

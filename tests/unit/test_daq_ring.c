@@ -386,6 +386,84 @@ static void a_batch_is_declared_once_and_comes_out_as_it_went_in(void **state)
 	esk_ring_detach(ring);
 }
 
+static void a_tap_finds_schema_and_instrument_in_the_ring(void **state)
+{
+	esk_ring *ring = make("r", NULL);
+	esk_tap *tap;
+	esk_ring_record record;
+	daq_batch batch;
+	uint8_t payload[4096];
+	char instrument[ESK_DAQ_MAX_INSTRUMENT + 1];
+	struct ArrowSchema schema;
+	struct ArrowArray array;
+	bool found;
+	check_ok(esk_tap_open(esk_ring_path(ring), 1, &tap, err));
+	check_ok(esk_daq_write_arrow(ring, "scope", daq_schema(), daq_fill(&batch, 10, 3), err));
+	check_ok(esk_tap_read(tap, payload, sizeof payload, &record, &found, err));
+	assert_true(found && record.kind == ESK_DAQ_BATCH && record.size_bytes <= sizeof payload);
+	check_ok(esk_daq_read_declaration(ring, record.stream, instrument, &schema, err));
+	assert_string_equal(instrument, "scope");
+	assert_int_equal(schema.n_children, daq_schema()->n_children);
+	check_ok(esk_daq_read_batch(ring, record.stream, payload, record.size_bytes, &array, err));
+	memset(payload, 0xEE, sizeof payload); /* the array has bytes of its own */
+	esk_ring_detach(ring);
+	check_ok(esk_arrow_validate(&schema, &array, err));
+	assert_int_equal(array.length, 3);
+	for (int64_t r = 0; r < 3; r++)
+		assert_true(((const double *)array.children[1]->buffers[1])[r] == daq_voltage(10 + r));
+	array.release(&array);
+	schema.release(&schema);
+	esk_tap_close(tap);
+}
+
+static void what_no_instrument_declared_or_wrote_is_refused(void **state)
+{
+	esk_ring *ring = make("r", NULL);
+	daq_batch batch;
+	uint8_t payload[8192];
+	char instrument[ESK_DAQ_MAX_INSTRUMENT + 1] = "as before";
+	struct ArrowSchema schema = {.n_children = 77};
+	struct ArrowArray array = {.length = 77};
+	esk_consumer *consumer;
+	esk_ring_record record;
+	uint32_t other;
+	bool found;
+	check_ok(esk_daq_write_arrow(ring, "scope", daq_schema(), daq_fill(&batch, 10, 3), err));
+	check_ok(esk_ring_declare(ring, "what is this?", 13, &other, err));
+	check_fails(esk_daq_read_declaration(ring, 0, instrument, &schema, err), ESK_ENOTFOUND, "");
+	check_fails(esk_daq_read_declaration(ring, 3, instrument, &schema, err), ESK_ENOTFOUND, "");
+	check_fails(esk_daq_read_declaration(ring, other, instrument, &schema, err), ESK_ECORRUPT,
+		"declaration 2");
+	check_ok(esk_consumer_open(ring, "test", NULL, &consumer, err));
+	check_ok(esk_consumer_read(consumer, &record, &found, err));
+	assert_true(found && 2 * record.size_bytes <= sizeof payload);
+	memcpy(payload, record.payload, record.size_bytes);
+	memcpy(payload + record.size_bytes, record.payload, record.size_bytes);
+	check_fails(esk_daq_read_batch(ring, 9, payload, record.size_bytes, &array, err), ESK_ENOTFOUND, "");
+	check_fails(esk_daq_read_batch(ring, 1, payload, 0, &array, err), ESK_ECORRUPT, "no record batch");
+	check_fails(esk_daq_read_batch(ring, 1, payload, 2 * record.size_bytes, &array, err), ESK_ECORRUPT,
+		"several record batches");
+	check_fails(esk_daq_read_batch(ring, 1, payload, record.size_bytes - 8, &array, err), ESK_ECORRUPT,
+		"declaration 1");
+	uint64_t seed = 4711;
+	print_message("seed %llu\n", (unsigned long long)seed);
+	for (unsigned round = 0; round < daq_rounds(20000); round++) {
+		struct ArrowArray any;
+		memcpy(payload, record.payload, record.size_bytes);
+		for (unsigned i = 0; i <= round % 4; i++)
+			payload[daq_random(&seed) % record.size_bytes] = (uint8_t)daq_random(&seed);
+		if (esk_daq_read_batch(ring, 1, payload, record.size_bytes, &any, NULL) == ESK_OK) {
+			check_ok(esk_arrow_validate(daq_schema(), &any, err));
+			any.release(&any);
+		}
+	}
+	assert_int_equal(schema.n_children, 77);
+	assert_int_equal(array.length, 77);
+	assert_string_equal(instrument, "as before");
+	esk_consumer_close(consumer);
+	esk_ring_detach(ring);
+}
+
 static void declarations_of_any_bytes_are_taken_apart_safely(void **state)
 {
 	uint64_t seed = 99;
@@ -577,6 +655,8 @@ int main(void)
 		TEST(what_no_file_has_a_place_for_is_refused_before_it_is_in_the_ring),
 		TEST(a_source_tells_batches_of_another_schema_apart),
 		TEST(a_batch_is_declared_once_and_comes_out_as_it_went_in),
+		TEST(a_tap_finds_schema_and_instrument_in_the_ring),
+		TEST(what_no_instrument_declared_or_wrote_is_refused),
 		TEST(declarations_of_any_bytes_are_taken_apart_safely),
 		TEST(slices_that_are_gathered_are_the_whole),
 		TEST(dictionaries_are_not_gathered),

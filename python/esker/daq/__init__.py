@@ -14,15 +14,29 @@ mappings of numpy arrays; pyarrow is not needed.
 
 from __future__ import annotations
 
+from esker.daq._batches import Batch, Declaration
 from esker.daq._client import Client, Progress, connect
 from esker.daq._config import StorageConfig
-from esker.daq._ring import Consumer, Record, RingBuffer, RingStats, Source, Tap
+from esker.daq._ring import (
+    Consumer,
+    ConsumerInfo,
+    ConsumerStats,
+    Record,
+    RingBuffer,
+    RingStats,
+    Source,
+    Tap,
+)
 from esker.daq._session import HDF5Storage, SessionStorage, StorageStats
 from esker.daq._writer import HDF5Writer, WriterStats
 
 __all__ = [
+    "Batch",
     "Client",
     "Consumer",
+    "ConsumerInfo",
+    "ConsumerStats",
+    "Declaration",
     "HDF5Storage",
     "HDF5Writer",
     "Progress",

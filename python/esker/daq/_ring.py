@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from esker._arrow import batches
-from esker._errors import InvalidArgument, call, text
+from esker._errors import Corrupt, InvalidArgument, Status, call, text
 from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
 from esker._refs import encoded
 from esker._store import POLICIES, Policy
+from esker.daq._batches import Batch, Declaration, check_batch, read_declaration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,41 @@ class Record:
     """Records overwritten between the one read before and this one."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ConsumerInfo:
+    """A place in a ring that has a consumer's name."""
+
+    name: str
+    lossy: bool
+    """Whether the ring overwrites what this one has not read."""
+    pid: int
+    """Process that has the place; 0: nobody, and the ring keeps it for who comes under that name."""
+    released_position: int
+    """Byte position at which the next consumer of that name goes on."""
+    lag_bytes: int
+    """Bytes of the ring that it has not released."""
+    lost_records: int
+    """Records overwritten before they were read, as of its last release."""
+    lost_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ConsumerStats:
+    """Counters of one consumer."""
+
+    position: int
+    """Byte position that it reads next."""
+    released_position: int
+    read_records: int
+    """By this object."""
+    read_bytes: int
+    lost_records: int
+    """Since the ring knows the name."""
+    lost_bytes: int
+    lag_bytes: int
+    """Bytes of the ring that are not read yet."""
+
+
 class _Region:
     """The mapped bytes of a ring; alive as long as any view of them."""
 
@@ -75,6 +112,8 @@ class RingBuffer(Closing):
         """What must be closed before the mapping goes."""
         self._region: weakref.ref[Any] | None = None
         """What every view of `data` keeps alive."""
+        self._declarations: dict[int, Declaration] = {}
+        """Of instruments, as far as they were asked for."""
         close_at_exit(self)
 
     @classmethod
@@ -221,6 +260,77 @@ class RingBuffer(Closing):
         """A live view that sees every `every`-th record from now on, and never slows a producer."""
         return Tap(self, every)
 
+    # ---- declarations ----------------------------------------------------------------------------------
+
+    def declare(self, data: Any) -> int:
+        """Keeps bytes (anything with the buffer protocol) in the ring, before and beyond all records.
+
+        Returns
+        -------
+        int
+            Their number, from 1: what a record's `stream` can be. The same bytes have the same number.
+        """
+        view, number = memoryview(data).cast("B"), ffi.new("uint32_t *")
+        with self._handle as ring:
+            call(lib.esk_ring_declare, ring, ffi.from_buffer(view), view.nbytes, number)
+        return int(number[0])
+
+    def declared(self, number: int) -> bytes:
+        """The bytes of a declaration, whoever made it."""
+        data, size = ffi.new("void const **"), ffi.new("size_t *")
+        with self._handle as ring:
+            call(lib.esk_ring_declaration, ring, _number(number), data, size)
+            return bytes(ffi.buffer(data[0], size[0]))
+
+    @property
+    def declaration_count(self) -> int:
+        """How many declarations there are: their numbers are 1 to this one."""
+        with self._handle as ring:
+            return int(lib.esk_ring_declaration_count(ring))
+
+    def declaration(self, number: int) -> Declaration:
+        """What an instrument declared: its name, and the schema of its batches."""
+        found = self._declarations.get(number)
+        if found is None:
+            found = self._declarations[number] = read_declaration(self, _number(number))
+        return found
+
+    def declarations(self) -> list[Declaration]:
+        """All that instruments declared, in the order of their numbers.
+
+        Bytes that something else declared (see `declared`) are passed over.
+        """
+        found = []
+        for number in range(1, self.declaration_count + 1):
+            with contextlib.suppress(Corrupt, InvalidArgument):
+                found.append(self.declaration(number))
+        return found
+
+    def batch(self, record: Record) -> Batch:
+        """The record batch that is in a record of kind 2."""
+        check_batch(record)
+        return Batch(self.declaration(record.stream), record)
+
+    # ---- consumers' places -----------------------------------------------------------------------------
+
+    def consumers(self) -> list[ConsumerInfo]:
+        """The places of the ring that have a consumer's name, with positions and losses."""
+        info, found = ffi.new("esk_consumer_info *"), []
+        with self._handle as ring:
+            for place in range(lib.esk_ring_consumer_places(ring)):
+                info.struct_size = ffi.sizeof("esk_consumer_info")
+                if lib.esk_ring_consumer_at(ring, place, info):
+                    found.append(ConsumerInfo(**read_fields(ConsumerInfo, info)))
+        return found
+
+    def remove_consumer(self, name: str) -> None:
+        """Gives a consumer's place up: the ring keeps nothing for it any more.
+
+        `NotFound` where no place has that name; `Busy` while a living process has it.
+        """
+        with self._handle as ring:
+            call(lib.esk_consumer_remove, ring, encoded(name, "name"))
+
     # ---- looking ---------------------------------------------------------------------------------------
 
     def data_address(self) -> int:
@@ -245,9 +355,7 @@ class RingBuffer(Closing):
         stats = ffi.new("esk_ring_stats *")
         with self._handle as ring:
             lib.esk_ring_get_stats(ring, stats)
-        return RingStats(
-            **{field.name: getattr(stats, field.name) for field in dataclasses.fields(RingStats)}
-        )
+        return RingStats(**read_fields(RingStats, stats))
 
 
 class Source(Closing):
@@ -332,6 +440,18 @@ class Consumer(Closing):
         self._next = raw.next_position
         return _record(raw, bytes(payload))
 
+    def batches(self, instrument: str | None = None) -> Iterator[Batch]:
+        """The record batches that are there now (of one instrument); other records are passed over."""
+        yield from _batches(self._ring, self, instrument)
+
+    def stats(self) -> ConsumerStats:
+        """Counters of the consumer."""
+        stats = ffi.new("esk_consumer_stats *")
+        stats.struct_size = ffi.sizeof("esk_consumer_stats")
+        with self._ring._handle, self._handle as consumer:
+            call(lib.esk_consumer_get_stats, consumer, stats)
+        return ConsumerStats(**read_fields(ConsumerStats, stats))
+
     def release(self) -> None:
         """Gives back everything that was read so far."""
         with self._ring._handle, self._handle as consumer:
@@ -362,6 +482,7 @@ class Tap(Closing):
 
     def __init__(self, ring: RingBuffer, every: int) -> None:
         self._what = f"tap of ring {ring.path!r}"
+        self._ring = ring
         pointer = ffi.new("esk_tap **")
         call(lib.esk_tap_open, encoded(ring.path, "path"), _count(every, "tap"), pointer)
         self._handle = Handle(pointer[0], self._what, recording=False)
@@ -389,6 +510,10 @@ class Tap(Closing):
                     return _record(raw, bytes(memoryview(self._buffer)[: raw.size_bytes]))
                 self._buffer = bytearray(2 * raw.size_bytes)
 
+    def batches(self, instrument: str | None = None) -> Iterator[Batch]:
+        """The record batches that the tap sees now (of one instrument); other records are passed over."""
+        yield from _batches(self._ring, self, instrument)
+
     def close(self) -> None:
         """Ends the tap."""
         pointer = self._handle.take()
@@ -398,6 +523,27 @@ class Tap(Closing):
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
             self.close()
+
+
+def _batches(ring: RingBuffer, records: Iterable[Record], instrument: str | None) -> Iterator[Batch]:
+    for record in records:
+        if record.kind == lib.ESK_DAQ_BATCH:
+            batch = ring.batch(record)
+            if instrument in (None, batch.instrument):
+                yield batch
+
+
+def read_fields(kind: Any, struct: Any) -> dict[str, Any]:
+    """The members of a C struct that a dataclass has, as Python values."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        value = getattr(struct, field.name)
+        if field.name == "status":
+            value = Status(value)
+        elif isinstance(value, ffi.CData):
+            value = text(value)
+        values[field.name] = value
+    return values
 
 
 def _record(raw: Any, payload: bytes) -> Record:
@@ -414,6 +560,12 @@ def _record(raw: Any, payload: bytes) -> Record:
 def _count(value: int, what: str) -> int:
     if not 0 <= value < 2**64:
         raise InvalidArgument(f"{what}: expected a number from 0 to 2**64 - 1, found {value}")
+    return value
+
+
+def _number(value: int) -> int:
+    if not 0 <= value < 2**32:
+        raise InvalidArgument(f"declaration: expected a number from 0 to 2**32 - 1, found {value}")
     return value
 
 

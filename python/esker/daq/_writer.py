@@ -14,7 +14,7 @@ from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
 from esker._refs import encoded
 from esker._store import PERIODS, Period
-from esker.daq._ring import RingBuffer
+from esker.daq._ring import RingBuffer, read_fields
 
 Layout = Literal["columns", "batches"]
 
@@ -194,16 +194,3 @@ def set_texts(struct: Any, **texts: str | None) -> list[Any]:
             keep.append(ffi.new("char[]", encoded(value, name)))
             setattr(struct, name, keep[-1])
     return keep
-
-
-def read_fields(kind: Any, struct: Any) -> dict[str, Any]:
-    """The members of a C struct that a dataclass has, as Python values."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        value = getattr(struct, field.name)
-        if field.name == "status":
-            value = Status(value)
-        elif isinstance(value, ffi.CData):
-            value = text(value)
-        values[field.name] = value
-    return values
