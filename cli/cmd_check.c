@@ -20,9 +20,10 @@ static json_t *report_as_json(const esk_check_report *report, json_t *findings)
 static void print_checked(const esk_check_report *report, uint64_t ns)
 {
 	cli_buf files, datasets, chunks, bytes, span, rate;
-	printf("%s files, %s datasets, %s chunks, %s read in %s (%s/s)\n", cli_count(report->files, &files),
-		cli_count(report->datasets, &datasets), cli_count(report->chunks, &chunks),
-		cli_bytes(report->bytes, &bytes), cli_span(ns, &span),
+	printf("%s, %s, %s, %s read in %s (%s/s)\n", cli_counted(report->files, "file", &files),
+		cli_counted(report->datasets, "dataset", &datasets),
+		cli_counted(report->chunks, "chunk", &chunks), cli_bytes(report->bytes, &bytes),
+		cli_span(ns, &span),
 		cli_bytes((uint64_t)((double)report->bytes * 1e9 / (double)(ns + 1)), &rate));
 }
 
@@ -78,8 +79,8 @@ static int run_verify(cli_args *args)
 		cli_buf count;
 		print_checked(&checker.sum, (uint64_t)(cli_now_ns() - begun));
 		if (found > 0)
-			printf("%s findings; 'esker repair' salvages what is readable\n",
-				cli_count(found, &count));
+			printf("%s; 'esker repair' salvages what is readable\n",
+				cli_counted(found, "finding", &count));
 		else
 			puts("no findings");
 	}
@@ -121,11 +122,11 @@ static void print_repaired(const cli_checker *done, const cli_checker *after, ui
 		puts("no damage: nothing was changed");
 		return;
 	}
-	printf("%s findings; %s rows kept, %s rows recorded as gaps; old files stay as *.damaged\n",
-		cli_count(done->sum.findings, &a), cli_count(done->sum.salvaged_rows, &b),
-		cli_count(done->sum.gap_rows, &c));
+	printf("%s; %s kept, %s recorded as gaps; old files stay as *.damaged\n",
+		cli_counted(done->sum.findings, "finding", &a),
+		cli_counted(done->sum.salvaged_rows, "row", &b), cli_counted(done->sum.gap_rows, "row", &c));
 	if (after->sum.findings > 0)
-		printf("%s findings remain\n", cli_count(after->sum.findings, &a));
+		printf("left: %s\n", cli_counted(after->sum.findings, "finding", &a));
 }
 
 static void print_repaired_json(const cli_checker *done, const cli_checker *after)
@@ -223,8 +224,8 @@ static int run_reindex(cli_args *args)
 		json_t *finding;
 		json_array_foreach(findings, i, finding) cli_print_finding(finding);
 		cli_buf runs, files;
-		printf("%s runs in %s files are in the new catalogue\n", cli_count(report.runs, &runs),
-			cli_count(report.files, &files));
+		printf("in the new catalogue: %s in %s\n", cli_counted(report.runs, "run", &runs),
+			cli_counted(report.files, "file", &files));
 	}
 	json_decref(findings);
 	return code == CLI_OK && report.findings > 0 ? CLI_FAILED : code;

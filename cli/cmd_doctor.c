@@ -88,10 +88,10 @@ static void collect_hints(report *r, const esk_machine *m, size_t plugins, rings
 			cli_bytes(m->shm_free_bytes, &a), cli_bytes(m->shm_total_bytes, &b));
 	if (left.count > 0)
 		hint(r,
-			"/dev/shm holds %llu rings (%s): of recordings that run, or of ones that were "
+			"/dev/shm holds %s (%s): of recordings that run, or of ones that were "
 			"killed; 'esker "
 			"repair' of such a store recovers its rows and removes them",
-			(unsigned long long)left.count, cli_bytes(left.bytes, &a));
+			cli_counted(left.count, "ring", &b), cli_bytes(left.bytes, &a));
 	if (m->fsync_median_ns > FSYNC_SLOW_NS)
 		hint(r,
 			"making data durable takes %s here: commit less often (--commit-interval 5s) or keep "

@@ -135,6 +135,7 @@ static char *join(const char *directory, const char *name)
 static int decrypt_listed(const char *store, const char *directory, const files *list)
 {
 	size_t encrypted = 0;
+	cli_buf plain;
 	for (size_t i = 0; i < list->count; i++) {
 		char *from = join(store, list->names[i]), *name = plain_name(list->names[i]),
 		     *to = join(directory, name);
@@ -152,7 +153,8 @@ static int decrypt_listed(const char *store, const char *directory, const files 
 	if (encrypted == 0)
 		cli_note("no segment of the run is encrypted: nothing was written");
 	else if (encrypted < list->count)
-		cli_note("%zu segments are plain and stay where they are", list->count - encrypted);
+		cli_note("plain already, and left where it is: %s",
+			cli_counted(list->count - encrypted, "segment", &plain));
 	return CLI_OK;
 }
 

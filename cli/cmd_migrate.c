@@ -75,19 +75,20 @@ static void print_report(const migration *m, const esk_replay_migrate_report *r,
 	if (m->shown > SHOWN_FINDINGS)
 		printf("... and %s more; --json lists all of them\n",
 			cli_count(m->shown - SHOWN_FINDINGS, &a));
-	printf("%s of %s steps moved (%s runs, %s episodes): %s of JSON", cli_count(r->moved, &a),
-		cli_count(r->steps, &b), cli_count(r->runs, &c), cli_count(r->episodes, &d),
-		cli_bytes(r->text_bytes, &e));
+	printf("%s of %s moved (%s, %s): %s of JSON", cli_count(r->moved, &a),
+		cli_counted(r->steps, "step", &b), cli_counted(r->runs, "run", &c),
+		cli_counted(r->episodes, "episode", &d), cli_bytes(r->text_bytes, &e));
 	printf(" became %s of arrays; %s in all\n", cli_bytes(r->array_bytes, &a), cli_span(ns, &b));
-	printf("%s payloads compared with what was read back: equal\n", cli_count(r->verified, &a));
+	printf("%s compared with what was read back: equal\n", cli_counted(r->verified, "payload", &a));
 	if (r->refs > 0)
-		printf("%s steps of the database got refs\n", cli_count(r->refs, &a));
+		printf("%s of the database got refs\n", cli_counted(r->refs, "step", &a));
 	if (drop)
-		printf("%s payloads dropped: the database went from %s to %s\n", cli_count(r->dropped, &a),
-			cli_bytes(r->bytes_before, &b), cli_bytes(r->bytes_after, &c));
+		printf("%s dropped: the database went from %s to %s\n",
+			cli_counted(r->dropped, "payload", &a), cli_bytes(r->bytes_before, &b),
+			cli_bytes(r->bytes_after, &c));
 	if (r->findings > 0)
-		printf("%s findings: what could not be moved stays in the database\n",
-			cli_count(r->findings, &a));
+		printf("%s: what could not be moved stays in the database\n",
+			cli_counted(r->findings, "finding", &a));
 }
 
 /* ---- the command ---- */

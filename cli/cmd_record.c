@@ -385,19 +385,17 @@ static void print_summary(
 		return;
 	}
 	cli_buf a, b, c, d, e, f;
-	printf("%s%s rows, %s in %s (%s/s), %s commits; ", cli_stop_requested() ? "stopped: " : "",
-		cli_count(r->rows, &a), cli_bytes(bytes, &b), cli_span(ns, &c), cli_bytes((uint64_t)rate, &d),
-		cli_count(stats->commits, &e));
+	printf("%s%s, %s in %s (%s/s), %s; ", cli_stop_requested() ? "stopped: " : "",
+		cli_counted(r->rows, "row", &a), cli_bytes(bytes, &b), cli_span(ns, &c),
+		cli_bytes((uint64_t)rate, &d), cli_counted(stats->commits, "commit", &e));
 	cli_put_escaped(stdout, file, strlen(file));
 	printf(": %s\n", cli_bytes(file_bytes, &f));
 	if (stats->lost_records > 0)
-		cli_note("%" PRIu64 " records (%" PRIu64
-			 " bytes) were overwritten in the ring before they reached the file; "
-			 "they are recorded as gaps",
-			stats->lost_records, stats->lost_bytes);
+		cli_note("overwritten in the ring before reaching the file, and recorded as gaps: %s (%s)",
+			cli_counted(stats->lost_records, "record", &a), cli_bytes(stats->lost_bytes, &b));
 	if (r->dropped > 0)
-		cli_note("%" PRIu64 " rows found the ring full and were dropped, as --policy reject says",
-			r->dropped);
+		cli_note("dropped where the ring was full, as --policy reject says: %s",
+			cli_counted(r->dropped, "row", &a));
 }
 
 /* What the run's last file is called now that it is closed: one that is encrypted has another name than while

@@ -39,14 +39,15 @@ static int print_steps(const cli_args *args, cli_tape *tape, const cli_play *pla
 {
 	const char *text = cli_value(args, "steps");
 	uint64_t first, stop;
+	cli_buf steps;
 	int code = cli_tape_take(tape, play->episode);
 	if (code != CLI_OK)
 		return code;
 	if (!cli_parse_rows(text, tape->episode.length, &first, &stop))
 		return cli_usage(args, "--steps: START:STOP was expected, found \"%s\"", text);
 	if (first >= stop)
-		return cli_fail("--steps %s: episode %" PRIu64 " has %" PRIu64 " steps, none of them there",
-			text, tape->episode.id, tape->episode.length);
+		return cli_fail("--steps %s: episode %" PRIu64 " has %s, none of them there", text,
+			tape->episode.id, cli_counted(tape->episode.length, "step", &steps));
 	for (uint64_t step = first; step < stop && code == CLI_OK && !cli_output_broken(); step++)
 		code = cli_player_print(stdout, tape, step, columns, play->shade);
 	return code;

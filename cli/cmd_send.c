@@ -63,7 +63,7 @@ static void draw(const job *j)
 		return;
 	cli_buf rows;
 	char detail[100];
-	snprintf(detail, sizeof detail, "%s rows", cli_count(j->rows, &rows));
+	snprintf(detail, sizeof detail, "%s", cli_counted(j->rows, "row", &rows));
 	cli_progress_draw(progress.acknowledged_bytes, j->total_bytes, detail);
 }
 
@@ -121,10 +121,10 @@ static void print_summary(const job *j, uint64_t ns)
 		return;
 	}
 	cli_buf rows, batches, bytes, span, per_s;
-	printf("%s%s rows in %s batches, %s in %s (%s/s); %s in the session ",
-		cli_stop_requested() ? "stopped: " : "", cli_count(j->rows, &rows),
-		cli_count(j->batches, &batches), cli_bytes(progress.acknowledged_bytes, &bytes),
-		cli_span(ns, &span), cli_bytes((uint64_t)rate, &per_s), durable ? "on disk" : "acknowledged");
+	printf("%s%s in %s, %s in %s (%s/s); %s in the session ", cli_stop_requested() ? "stopped: " : "",
+		cli_counted(j->rows, "row", &rows), cli_counted(j->batches, "batch", &batches),
+		cli_bytes(progress.acknowledged_bytes, &bytes), cli_span(ns, &span),
+		cli_bytes((uint64_t)rate, &per_s), durable ? "on disk" : "acknowledged");
 	const char *session = esk_client_session(j->client);
 	cli_put_escaped(stdout, session, strlen(session));
 	putchar('\n');

@@ -43,9 +43,10 @@ static void print_daemon(const json_t *daemon)
 		cli_count(number(daemon, "accepted"), &accepted),
 		cli_count(number(daemon, "refused"), &refused),
 		cli_count(number(daemon, "timed_out"), &over));
-	printf("traffic  %s messages, %s; %s errors told; %s kept for clients\n",
-		cli_count(number(daemon, "messages"), &messages), cli_bytes(number(daemon, "bytes"), &bytes),
-		cli_count(number(daemon, "errors"), &errors),
+	printf("traffic  %s, %s; %s told; %s kept for clients\n",
+		cli_counted(number(daemon, "messages"), "message", &messages),
+		cli_bytes(number(daemon, "bytes"), &bytes),
+		cli_counted(number(daemon, "errors"), "error", &errors),
 		cli_bytes(number(daemon, "memory_bytes"), &memory));
 }
 
@@ -54,13 +55,13 @@ static void print_session(const json_t *session)
 	cli_buf instruments, rows, batches, bytes, flushes, when, pending, file;
 	fputs("session  ", stdout);
 	put(session, "run");
-	printf(": %s instruments; since the start %s rows in %s batches, %s\n",
-		cli_count(number(session, "instruments"), &instruments),
-		cli_count(number(session, "rows_written"), &rows),
-		cli_count(number(session, "batches_written"), &batches),
+	printf(": %s; since the start %s in %s, %s\n",
+		cli_counted(number(session, "instruments"), "instrument", &instruments),
+		cli_counted(number(session, "rows_written"), "row", &rows),
+		cli_counted(number(session, "batches_written"), "batch", &batches),
 		cli_bytes(number(session, "bytes_written"), &bytes));
-	printf("disk     %s commits, the last %s; %s wait for the next; file %s; ",
-		cli_count(number(session, "flushes"), &flushes),
+	printf("disk     %s, the last %s; %s wait for the next; file %s; ",
+		cli_counted(number(session, "flushes"), "commit", &flushes),
 		cli_time((int64_t)number(session, "last_flush_ns"), &when),
 		cli_bytes(number(session, "pending_bytes"), &pending),
 		cli_bytes(number(session, "file_bytes"), &file));

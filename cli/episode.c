@@ -94,13 +94,14 @@ int cli_select_episode(cli_selection *s, esk_replay_reader *reader, const esk_re
 	esk_dataset *dataset, const char *text, uint64_t every)
 {
 	*s = (cli_selection){.text = text, .first = episode->start, .step = every};
+	cli_buf rows, steps;
 	int code = cli_rows_open(dataset, &s->rows);
 	if (code != CLI_OK)
 		return code;
 	if (s->rows.info.rows < esk_replay_reader_steps(reader))
-		return cli_fail("%s: \"%s\" has %" PRIu64 " rows for %" PRIu64
-				" steps, so its rows are no steps",
-			text, s->rows.info.path, s->rows.info.rows, esk_replay_reader_steps(reader));
+		return cli_fail("%s: \"%s\" has %s for %s, so its rows are no steps", text, s->rows.info.path,
+			cli_counted(s->rows.info.rows, "row", &rows),
+			cli_counted(esk_replay_reader_steps(reader), "step", &steps));
 	s->count = (episode->length + every - 1) / every;
 	return episode->contiguous ? CLI_OK : list_rows(s, reader, episode);
 }

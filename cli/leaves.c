@@ -67,8 +67,10 @@ static int add_leaf(cli_leaves *leaves, esk_dataset *dataset, const esk_dataset_
 {
 	if (leaves->count == CLI_LEAVES_MOST)
 		return cli_fail("/%s: more than %d leaves", leaves->root, CLI_LEAVES_MOST);
+	cli_buf found, steps;
 	if (info->rows < rows)
-		return cli_fail("/%s: %" PRIu64 " rows for %" PRIu64 " steps", info->path, info->rows, rows);
+		return cli_fail("/%s: %s for %s", info->path, cli_counted(info->rows, "row", &found),
+			cli_counted(rows, "step", &steps));
 	cli_leaf *leaf = &leaves->leaves[leaves->count++];
 	int code = cli_rows_open(dataset, &leaf->rows);
 	leaf->path = below(leaf->rows.info.path, leaves->root);

@@ -560,21 +560,22 @@ static int keep_directory(const minari *m)
 static void tell(const minari *m, const char *id)
 {
 	cli_buf episodes, steps;
-	printf("%s: %s episodes, %s steps in ", id, cli_count(m->number, &episodes),
-		cli_count(m->steps, &steps));
+	printf("%s: %s, %s in ", id, cli_counted(m->number, "episode", &episodes),
+		cli_counted(m->steps, "step", &steps));
 	cli_put_escaped(stdout, m->directory, strlen(m->directory));
 	putchar('\n');
 	if (strcmp(m->observations.root, "frames") == 0)
 		cli_note("the run has no /observations: its frames stand for them");
 	if (m->repeated > 0)
-		cli_note("%" PRIu64 " episodes have no final observation: their last one stands there twice",
-			m->repeated);
+		cli_note("%s without a final observation: the last one stands there twice",
+			cli_counted(m->repeated, "episode", &episodes));
 	if (m->unfinished > 0)
-		cli_note("%" PRIu64 " episodes are unfinished: they end as truncated", m->unfinished);
+		cli_note("%s unfinished: ended as truncated",
+			cli_counted(m->unfinished, "episode", &episodes));
 	if (m->missing > 0)
-		cli_note("%" PRIu64 " cells are missing in the run: they are zeros", m->missing);
+		cli_note("%s missing in the run: written as zeros", cli_counted(m->missing, "cell", &steps));
 	if (m->empty > 0)
-		cli_note("%" PRIu64 " episodes have no steps: left out", m->empty);
+		cli_note("%s without steps: left out", cli_counted(m->empty, "episode", &episodes));
 }
 
 static int export_run(minari *m, const cli_args *args, cli_place *place)

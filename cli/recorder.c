@@ -36,7 +36,7 @@ void cli_recorder_tick(cli_recorder *r)
 	char detail[200];
 	double fill =
 		stats.ring_bytes > 0 ? 100.0 * (double)stats.ring_used_bytes / (double)stats.ring_bytes : 0;
-	snprintf(detail, sizeof detail, "%s rows  ring %.0f %%  file %s", cli_count(r->rows, &rows), fill,
+	snprintf(detail, sizeof detail, "%s  ring %.0f %%  file %s", cli_counted(r->rows, "row", &rows), fill,
 		cli_bytes(stats.file_bytes, &file));
 	cli_progress_draw(r->rows * r->row_bytes, r->total_rows * r->row_bytes, detail);
 }
@@ -194,14 +194,15 @@ int cli_record_stdin(cli_recorder *r)
 		cli_recorder_tick(r);
 	}
 	uint64_t row = r->rows + r->dropped;
+	cli_buf rows, bytes;
 	if (code == CLI_OK && s.filled > 0 && s.ended)
 		code = cli_fail("standard input ended inside row %" PRIu64 ": %zu of its %" PRIu64
-				" bytes remained; the %" PRIu64 " rows before it are kept",
-			row, s.filled, r->row_bytes, row);
+				" bytes remained; kept before it: %s",
+			row, s.filled, r->row_bytes, cli_counted(row, "row", &rows));
 	else if (code == CLI_OK && s.filled > 0)
-		cli_note("interrupted: the last %zu bytes read, %" PRIu64
-			 " rows and a part, were not recorded",
-			s.filled, s.filled / r->row_bytes);
+		cli_note("interrupted: of what was read last, %s (%s and a part) were not recorded",
+			cli_counted(s.filled, "byte", &bytes),
+			cli_counted(s.filled / r->row_bytes, "row", &rows));
 	source_close(&s);
 	return code;
 }

@@ -289,6 +289,29 @@ const char *cli_count(uint64_t count, cli_buf *buf)
 	return buf->text;
 }
 
+const char *cli_counted(uint64_t count, const char *noun, cli_buf *buf)
+{
+	static const char *const hissing[] = {"s", "x", "ch", "sh"};
+	size_t size = strlen(noun), kept = size;
+	const char *ending = "s";
+	for (size_t i = 0; i < sizeof hissing / sizeof *hissing; i++) {
+		size_t tail = strlen(hissing[i]);
+		if (size >= tail && strcmp(noun + size - tail, hissing[i]) == 0)
+			ending = "es";
+	}
+	if (size > 1 && noun[size - 1] == 'y' && strchr("aeiou", noun[size - 2]) == NULL) {
+		ending = "ies";
+		kept--;
+	}
+	cli_buf number;
+	cli_count(count, &number);
+	if (count == 1)
+		snprintf(buf->text, sizeof buf->text, "%s %s", number.text, noun);
+	else
+		snprintf(buf->text, sizeof buf->text, "%s %.*s%s", number.text, (int)kept, noun, ending);
+	return buf->text;
+}
+
 const char *cli_span(uint64_t ns, cli_buf *buf)
 {
 	double s = (double)ns / 1e9;

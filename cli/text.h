@@ -56,8 +56,10 @@ bool cli_colour(FILE *stream);
 typedef struct cli_buf {
 	char text[64];
 } cli_buf;
-const char *cli_bytes(uint64_t bytes, cli_buf *buf);                /* "12.3 MB" */
-const char *cli_count(uint64_t count, cli_buf *buf);                /* "1,234,567" */
+const char *cli_bytes(uint64_t bytes, cli_buf *buf); /* "12.3 MB" */
+const char *cli_count(uint64_t count, cli_buf *buf); /* "1,234,567" */
+/* "1 row", "1,234 rows", "2 batches": `noun` is of one. */
+const char *cli_counted(uint64_t count, const char *noun, cli_buf *buf);
 const char *cli_span(uint64_t ns, cli_buf *buf);                    /* "1.25 s", "3 min 20 s" */
 const char *cli_clock(uint64_t seconds, cli_buf *buf);              /* "0:07", "1:02:03" */
 const char *cli_time(int64_t ns, cli_buf *buf);                     /* local time; "-" for 0 */

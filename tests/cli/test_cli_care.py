@@ -57,7 +57,7 @@ def test_reindex_rebuilds_a_lost_catalogue(store):
     for name in ("esker.db", "esker.db-wal", "esker.db-shm"):
         (store.directory / "data" / name).unlink(missing_ok=True)
     assert "no store here" in store("ls", "-C", "data", code=1).stderr
-    assert "2 runs in 2 files" in store.text("reindex", "data")
+    assert "in the new catalogue: 2 runs in 2 files" in store.text("reindex", "data")
     after = [(r["name"], r["rows"], r["metadata"]) for r in json.loads(store.text("ls", "data", "--json"))]
     assert sorted(after, key=lambda r: r[0]) == sorted(before, key=lambda r: r[0])
     assert get_npy(store, "h5://b/x").tolist() == list(range(20))
@@ -69,7 +69,7 @@ def test_a_lost_file_is_found(store):
     (store.directory / "data/gone.h5").unlink()
     done = store("verify", "data", code=1)
     lines = done.stdout.decode().splitlines()
-    assert lines[0].startswith("gone / rows 0:10: enotfound") and lines[-1].startswith("1 findings")
+    assert lines[0].startswith("gone / rows 0:10: enotfound") and lines[-1].startswith("1 finding;")
 
 
 def test_a_cut_off_file_is_found_and_never_crashes(store):

@@ -220,7 +220,7 @@ def test_status_tells_people_and_programs(store, daemon):
     store("send", "data", "scope", "-q", data=stream(4, 25))
     text = store.text("status", "data")
     assert f"process {served.process.pid}" in text
-    assert f"session  {served.session}: 1 instruments; since the start 100 rows in 4 batches" in text
+    assert f"session  {served.session}: 1 instrument; since the start 100 rows in 4 batches" in text
     assert "all is well" in text
     stats = json.loads(store.text("status", "data", "--json"))
     assert stats["daemon"]["rows"] == 100

@@ -219,7 +219,7 @@ def test_minari_finds_it_by_its_name(store):
     root = store.directory / "datasets"
     (root / "breakout").mkdir(parents=True)
     place = root / "breakout/mine-v2"
-    assert "breakout/mine-v2: 1 episodes, 20 steps" in store.text(
+    assert "breakout/mine-v2: 1 episode, 20 steps" in store.text(
         "export", "minari", "data", "game", place, "--id", "breakout/mine-v2"
     )
     program = (
@@ -264,7 +264,7 @@ def test_what_is_there_is_not_touched(store):
 def test_an_unfinished_episode_ends_as_truncated(store):
     episodes = record(store, "poles", gymnasium.make("CartPole-v1"), [3, 500, 4])
     done = store("export", "minari", "data", "poles", "out")
-    assert "2 episodes are unfinished" in done.stderr
+    assert "2 episodes unfinished" in done.stderr
     dataset = minari.MinariDataset(store.directory / "out/data")
     check_integrity(dataset)
     told = list(dataset.storage.get_episode_metadata(range(3)))
@@ -279,7 +279,7 @@ def test_frames_stand_for_observations(store):
     write_replay(store, "game", game, [20, 10])
     done = store("export", "minari", "data", "game", "out")
     assert (
-        "its frames stand for them" in done.stderr and "2 episodes have no final observation" in done.stderr
+        "its frames stand for them" in done.stderr and "2 episodes without a final observation" in done.stderr
     )
     dataset = minari.MinariDataset(store.directory / "out/data")
     check_integrity(dataset)

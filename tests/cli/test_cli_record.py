@@ -133,7 +133,7 @@ def test_rows_are_recorded_as_they_arrive(store):
 
 def test_incomplete_last_row_is_an_error_but_rows_before_it_are_kept(store):
     done = store("record", "data", "r", "-c", "x:u32[2]", "--ring", "1M", data=bytes(8 * 5 + 3), code=1)
-    assert "3 of its 8 bytes remained" in done.stderr and "5 rows before it are kept" in done.stderr
+    assert "3 of its 8 bytes remained" in done.stderr and "kept before it: 5 rows" in done.stderr
     assert get_npy(store, "h5://r/x").shape == (5, 2)
     assert json.loads(store.text("ls", "data", "--json"))[0]["state"] == "finished"
 
