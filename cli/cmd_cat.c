@@ -1,5 +1,5 @@
 /* esker cat: rows of a stream or of one dataset, as a table, CSV or JSON lines. */
-#include "cat_arrow.h"
+#include "arrow_out.h"
 #include "commands.h"
 #include "place.h"
 #include "progress.h"
@@ -66,26 +66,11 @@ static void add_column(cat *c, const cli_rows *rows)
 /* The only stream of a run, or a message that lists them. */
 static int only_stream(const cat *c, char *buf, size_t size)
 {
-	char list[1024] = "", name[ESK_MAX_PATH + 1];
-	size_t at = 0, count = 0;
-	for (size_t i = 0; i < esk_reader_dataset_count(c->reader); i++) {
-		esk_dataset_info info = {.struct_size = sizeof info};
-		if (esk_dataset_get_info(esk_reader_dataset_at(c->reader, i), &info, NULL) != ESK_OK)
-			continue;
-		cli_stream_of(&info, name, sizeof name);
-		if (count > 0 && strcmp(name, buf) == 0)
-			continue;
-		snprintf(buf, size, "%s", name);
-		if (at < sizeof list)
-			at += (size_t)snprintf(
-				list + at, sizeof list - at, "%s%s", count > 0 ? ", " : "", name);
-		count++;
-	}
-	if (count == 0)
-		return cli_fail("run \"%s\" has no datasets", c->run);
-	if (count > 1)
+	char list[1024] = "";
+	int code = cli_only_stream(c->reader, c->run, buf, size, list, sizeof list);
+	if (code == CLI_USAGE)
 		return cli_usage(c->args, "run \"%s\" has several streams; name one: %s", c->run, list);
-	return CLI_OK;
+	return code;
 }
 
 static int add_stream(cat *c, const char *stream)
@@ -356,9 +341,9 @@ static void begin_output(cat *c)
 	c->table = cli_table_begin(stdout, CLI_TEXT, c->heads, c->column_count + 1);
 }
 
-static int choose_rows(cat *c, const esk_ref *ref)
+static int choose_rows(cat *c, const esk_ref *ref, uint64_t rows)
 {
-	uint64_t rows = common_rows(c), head;
+	uint64_t head;
 	const char *range = cli_value(c->args, "rows"), *count = cli_value(c->args, "head");
 	c->stop = rows;
 	c->limit = UINT64_MAX;
@@ -406,7 +391,7 @@ static int print_all(cat *c, const cli_place *place, const esk_ref *ref)
 	int code = ref->path[0] != '\0' ? add_ref(c, ref)
 					: add_stream(c, place->word_count > 1 ? place->words[1] : NULL);
 	if (code == CLI_OK)
-		code = choose_rows(c, ref);
+		code = choose_rows(c, ref, common_rows(c));
 	if (code == CLI_OK) {
 		begin_output(c);
 		code = print_rows(c);
@@ -418,28 +403,79 @@ static int print_all(cat *c, const cli_place *place, const esk_ref *ref)
 	return code;
 }
 
-/* Arrow has whole streams: a list of columns, or one dataset, is for the other formats. */
+/* ---- Arrow ---- */
+
+static int open_arrow(cat *c, const cli_arrow_source *source, struct ArrowArrayStream *ret_from)
+{
+	esk_arrow_rows rows = ESK_ARROW_ROWS_INIT;
+	rows.start = c->first;
+	rows.stop = c->stop > c->first ? c->stop : c->first;
+	return cli_arrow_open(c->reader, source, cli_value(c->args, "columns"), &rows, ret_from);
+}
+
+/* Goes on with rows as they are committed; each time that there are some is a record batch. */
+static int follow_arrow(cat *c, cli_arrow_source *source, cli_arrow_out *to)
+{
+	int code = CLI_OK;
+	while (code == CLI_OK && !cli_stop_requested() && !cli_output_broken() && c->first < c->limit) {
+		esk_error err = {0};
+		struct ArrowArrayStream from;
+		nanosleep(&(struct timespec){.tv_nsec = FOLLOW_NS}, NULL);
+		if (esk_reader_refresh(c->reader, &err) != ESK_OK)
+			return cli_fail_with(&err);
+		uint64_t rows = cli_stream_rows(c->reader, source->stream);
+		c->stop = rows < c->limit ? rows : c->limit;
+		if (c->stop <= c->first)
+			continue;
+		code = open_arrow(c, source, &from);
+		if (code != CLI_OK)
+			break;
+		code = cli_arrow_write(to, &from, 0);
+		from.release(&from);
+		c->first = c->stop;
+	}
+	return code;
+}
+
+static int write_arrow(cat *c, cli_arrow_source *source)
+{
+	struct ArrowArrayStream from;
+	cli_arrow_out to;
+	int code = open_arrow(c, source, &from);
+	if (code != CLI_OK)
+		return code;
+	code = cli_arrow_begin(stdout, false, &from, &to);
+	if (code == CLI_OK) {
+		code = cli_arrow_write(&to, &from, 0);
+		c->first = c->stop > c->first ? c->stop : c->first;
+		if (code == CLI_OK && cli_flag(c->args, "follow"))
+			code = follow_arrow(c, source, &to);
+		code = cli_arrow_end(&to, code);
+	}
+	from.release(&from);
+	return code;
+}
+
 static int print_arrow(cat *c, const cli_place *place, const esk_ref *ref)
 {
 	char only[ESK_MAX_PATH + 1] = "";
-	const char *stream = place->word_count > 1  ? place->words[1]
-			     : ref->path[0] != '\0' ? ref->path
-						    : NULL;
-	if (cli_value(c->args, "columns") != NULL || cli_flag(c->args, "follow") || cli_flag(c->args, "full"))
-		return cli_usage(
-			c->args, "cat: --format arrow takes neither --columns nor --full nor --follow");
+	cli_arrow_source source;
+	const char *path = place->word_count > 1 ? place->words[1] : ref->path[0] != '\0' ? ref->path : NULL;
 	if (isatty(STDOUT_FILENO))
 		return cli_usage(c->args, "binary data does not go to a terminal: use a pipe or a file");
-	if (stream == NULL) {
+	if (path == NULL) {
 		int code = only_stream(c, only, sizeof only);
 		if (code != CLI_OK)
 			return code;
-		stream = only;
+		path = only;
 	}
-	int code = add_stream(c, stream); /* that there is such a stream, and how many rows it has */
+	int code = cli_arrow_find(c->reader, path, &source);
+	if (code == CLI_OK && source.column[0] != '\0' && cli_value(c->args, "columns") != NULL)
+		return cli_usage(c->args, "--columns chooses among those of a stream, and \"%s\" is one",
+			source.column);
 	if (code == CLI_OK)
-		code = choose_rows(c, ref);
-	return code == CLI_OK ? cli_cat_arrow(c->reader, stream, c->first, c->stop) : code;
+		code = choose_rows(c, ref, source.rows);
+	return code == CLI_OK ? write_arrow(c, &source) : code;
 }
 
 static int choose_format(const cli_args *args, cli_format *ret_format, bool *ret_arrow)
@@ -508,7 +544,7 @@ const cli_command cli_cat = {
 	.options = (const cli_option[]){{"csv", 0, NULL, NULL, "print CSV"},
 		{"json", 0, NULL, NULL, "print JSON lines: an object per row"},
 		{"format", 'f', "FORMAT", "text|csv|json|arrow",
-			"text, csv, json or arrow (an Arrow IPC stream of a whole stream's columns)"},
+			"text, csv, json or arrow (an Arrow IPC stream; cells are whole)"},
 		{"rows", 'r', "A:B", NULL, "rows A up to B, as in Python: 10:20, :5, -5: for the last five"},
 		{"head", 'n', "N", NULL, "at most N rows"},
 		{"columns", 'c', "A,B", NULL, "these columns of the stream alone"},
@@ -518,6 +554,8 @@ const cli_command cli_cat = {
 		{"esker cat data imu --csv -c t,acc > acc.csv", "two columns for a spreadsheet"},
 		{"esker cat data h5://game/reward/0:100 --json", "a range of one dataset"},
 		{"esker cat data imu -f arrow > imu.arrows", "a stream for pyarrow, polars, JavaScript"},
+		{"esker cat data imu -f arrow -c t,acc -r -1000: | python3 plot.py",
+			"the last rows of two columns, into a pipe"},
 		{"esker cat data game -F", "watch a recording"}, {0}},
 	.needs = CLI_STORE,
 	.words_least = 1,

@@ -1,6 +1,7 @@
-/* esker get: rows of a dataset as a picture, as .npy, as raw bytes, as JSON. */
+/* esker get: rows of a dataset as a picture, as .npy, as Arrow, as raw bytes, as JSON. */
 #include "commands.h"
 #include "episode.h"
+#include "get_arrow.h"
 #include "npy.h"
 #include "raster.h"
 #include "select.h"
@@ -23,6 +24,8 @@ typedef enum format {
 	FORMAT_PNG,
 	FORMAT_NPY,
 	FORMAT_RAW,
+	FORMAT_ARROW,
+	FORMAT_ARROWS,
 	FORMAT_UNKNOWN
 } format;
 
@@ -32,7 +35,9 @@ static format format_named(const char *name)
 		[FORMAT_JSON] = "json",
 		[FORMAT_PNG] = "png",
 		[FORMAT_NPY] = "npy",
-		[FORMAT_RAW] = "raw"};
+		[FORMAT_RAW] = "raw",
+		[FORMAT_ARROW] = "arrow",
+		[FORMAT_ARROWS] = "arrows"};
 	for (int i = 0; i < FORMAT_UNKNOWN; i++)
 		if (strcasecmp(names[i], name) == 0)
 			return (format)i;
@@ -50,17 +55,20 @@ static int choose_format(const cli_args *args, format *ret_format)
 		const char *dot = strrchr(path, '.');
 		*ret_format = dot != NULL ? format_named(dot + 1) : FORMAT_UNKNOWN;
 		if (*ret_format == FORMAT_UNKNOWN || *ret_format == FORMAT_SUMMARY)
-			return cli_usage(
-				args, "%s: .png, .npy, .raw or .json was expected; or say --format", path);
+			return cli_usage(args,
+				"%s: .png, .npy, .arrow, .arrows, .raw or .json was expected; or say "
+				"--format",
+				path);
 		return CLI_OK;
 	}
 	*ret_format = name != NULL                            ? format_named(name)
 		      : path == NULL && isatty(STDOUT_FILENO) ? FORMAT_SUMMARY
 							      : FORMAT_JSON;
 	if (*ret_format == FORMAT_UNKNOWN)
-		return cli_usage(
-			args, "--format: png, npy, raw, json or summary was expected, found \"%s\"", name);
-	bool binary = *ret_format == FORMAT_PNG || *ret_format == FORMAT_NPY || *ret_format == FORMAT_RAW;
+		return cli_usage(args,
+			"--format: png, npy, arrow, arrows, raw, json or summary was expected, found \"%s\"",
+			name);
+	bool binary = *ret_format != FORMAT_JSON && *ret_format != FORMAT_SUMMARY;
 	if (binary && !file && isatty(STDOUT_FILENO))
 		return cli_usage(args, "binary data does not go to a terminal: give -o FILE");
 	return CLI_OK;
@@ -145,9 +153,10 @@ static int write_bytes(FILE *out, cli_selection *s, bool npy)
 		return cli_fail("out of memory for a cell of %" PRIu64 " bytes", s->rows.cell_bytes);
 	int code = each_cell(s, write_cell, &job);
 	free(job.zeros);
+	cli_buf missing, cells;
 	if (code == CLI_OK && job.missing > 0)
-		cli_note("%s: %" PRIu64 " of %" PRIu64 " cells are missing and were written as zeros",
-			s->text, job.missing, s->count);
+		cli_note("%s: %s of %s missing: written as zeros", s->text, cli_count(job.missing, &missing),
+			cli_counted(s->count, "cell", &cells));
 	return code;
 }
 
@@ -187,7 +196,7 @@ static int write_summary(FILE *out, cli_selection *s)
 		return code;
 	cli_format_type(column, type, sizeof type);
 	cli_put_escaped(out, s->text, strlen(s->text));
-	fprintf(out, "\n%s rows of %s", cli_count(s->count, &count), type);
+	fprintf(out, "\n%s of %s", cli_counted(s->count, "row", &count), type);
 	if (column->dtype.kind != ESK_STRING)
 		fprintf(out, ", %s", cli_bytes(s->count * s->rows.cell_bytes, &bytes));
 	if (all.missing > 0)
@@ -267,22 +276,31 @@ static int run_get(cli_args *args)
 		code = parse_picture(args, &picture);
 	if (code != CLI_OK)
 		return code;
-	return cli_place_close(&place, get(args, &place, f, &picture));
+	if (f == FORMAT_ARROW || f == FORMAT_ARROWS)
+		code = cli_get_arrow(args, &place, f == FORMAT_ARROWS);
+	else
+		code = get(args, &place, f, &picture);
+	return cli_place_close(&place, code);
 }
 
 const cli_command cli_get = {
 	.name = "get",
-	.summary = "get rows as a picture, .npy, raw bytes or JSON",
+	.summary = "get rows as a picture, .npy, Arrow, raw bytes or JSON",
 	.usage = "[STORE] REF [-o FILE] [-f FORMAT] [OPTIONS], [STORE] RUN --episode N [-o FILE] [OPTIONS]",
-	.description = "The file's ending says the format. Without -o: a summary on a terminal, else JSON on "
-		       "standard output. PNG "
-		       "takes cells of height x width, with 1, 3 or 4 channels (channels first, too), 8 or "
-		       "16 bits; other numbers "
-		       "are stretched from their least to their greatest value. A stack of pictures "
-		       "(84x84x4) is shown side by "
-		       "side, a range of rows as a contact sheet.",
+	.description =
+		"The file's ending says the format. Without -o: a summary on a terminal, else JSON on "
+		"standard output. PNG "
+		"takes cells of height x width, with 1, 3 or 4 channels (channels first, too), 8 or "
+		"16 bits; other numbers "
+		"are stretched from their least to their greatest value. A stack of pictures "
+		"(84x84x4) is shown side by "
+		"side, a range of rows as a contact sheet. "
+		"Arrow (.arrow: an IPC file, .arrows: an IPC stream, and so to standard output) also "
+		"takes the REF of a whole stream (h5://RUN/STREAM/A:B), or a RUN of one stream: then "
+		"it has all columns. --episode gives all columns of its steps. Missing cells are null.",
 	.options = (const cli_option[]){{"output", 'o', "FILE", "file", "write there; - is standard output"},
-		{"format", 'f', "FORMAT", "png|npy|raw|json|summary", "png, npy, raw, json or summary"},
+		{"format", 'f', "FORMAT", "png|npy|arrow|arrows|raw|json|summary",
+			"png, npy, arrow, arrows, raw, json or summary"},
 		{"json", 0, NULL, NULL, "the same as --format json"},
 		{"every", 'n', "N", NULL, "take every N-th row of the range"},
 		{"episode", 'e', "N", NULL,
@@ -299,6 +317,9 @@ const cli_command cli_get = {
 			"a contact sheet"},
 		{"esker get data game --episode 3 -o sheet.png", "a contact sheet of an episode"},
 		{"esker get data h5://game/action -o - -f npy | python3 plot.py", "an array into a pipe"},
+		{"esker get data h5://imu/acc/0:100000 -o acc.arrow", "rows for pyarrow, polars, DuckDB"},
+		{"esker get data game --episode -1 -o last.arrow",
+			"the steps of the last episode, all columns"},
 		{"esker get -C data h5://imu/acc/10:20 | jq .data", "values as JSON"}, {0}},
 	.needs = CLI_STORE,
 	.words_least = 1,
