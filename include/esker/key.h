@@ -10,6 +10,9 @@
  * What encryption does not hide: names of runs, times of sealing, sizes; the catalogue (metadata, indexed
  * columns); the live segment and the ring, which are plain until they are sealed.
  *
+ * What it does not prevent: whoever may write into the store can remove an encrypted segment, put an earlier
+ * one in its place that had the same name, or a plain file (.h5) beside it, which counts as the segment.
+ *
  * The secret is kept in memory that is locked, left out of core dumps and wiped when it is freed. It is never
  * in a log, a message or a file but the key file. ESKER_KEY, being in the environment, may be seen by whoever
  * may see the process's environment: a key file is better. */
@@ -47,7 +50,7 @@ typedef bool (*esk_segment_progress)(void *arg, uint64_t done_bytes, uint64_t to
 
 /* Writes file `from`, encrypted with `key`, to `to`, which must not exist: complete and durable before it has
  * its name. `from` stays. Errors: ESK_EEXIST, ESK_EBUSY (`from` is being written), ESK_EINVAL (encrypted
- * already), ESK_ENOTFOUND, ESK_ENOSPC, ESK_EIO, ESK_ECLOSED. */
+ * already), ESK_ENOTFOUND, ESK_ENOSPC, ESK_EIO, ESK_ECLOSED. Nobody may use `to` who may not use `from`. */
 ESK_API esk_status esk_segment_encrypt(const char *from, const char *to, const esk_key *key,
 	esk_segment_progress progress, void *arg, esk_error *err);
 

@@ -285,7 +285,8 @@ esk_status esk_jfile_write(esk_jfile *file, uint64_t offset, const void *buf, si
 uint64_t esk_jfile_end(const esk_jfile *file)
 {
 	uint64_t size = 0;
-	if (file->mode != ESK_JFILE_READ || file->never_committed)
+	/* What lies on the disk of an encrypted file is larger than what it holds. */
+	if (file->mode != ESK_JFILE_READ || file->never_committed || file->vault != NULL)
 		return file->end;
 	if (esk_os_size(file->os, file->fd, file->path, &size, NULL) != ESK_OK)
 		return file->end;

@@ -362,12 +362,26 @@ static esk_status take_sealed(esk_jfile *file, esk_jfile_recovery *recovery)
 	return ESK_OK;
 }
 
+static bool is_sealed_name(const char *path)
+{
+	static const char tail[] = ".h5x";
+	size_t size = strlen(path);
+	return size >= sizeof tail - 1 && strcmp(path + size - (sizeof tail - 1), tail) == 0;
+}
+
+/* What has an encrypted file's name is one: nobody vouches for the bytes of a plain file that was put in its
+ * place. */
 static esk_status open_vault(esk_jfile *file, esk_error *err)
 {
 	bool sealed = false;
 	esk_status status = esk_vault_detect(file->os, file->fd, file->path, &sealed, err);
-	return status == ESK_OK && sealed ? esk_vault_open(file->os, file->fd, file->path, &file->vault, err)
-					  : status;
+	if (status == ESK_OK && sealed)
+		return esk_vault_open(file->os, file->fd, file->path, &file->vault, err);
+	if (status == ESK_OK && is_sealed_name(file->path))
+		return esk_fail(err, ESK_ECORRUPT,
+			"%s is not encrypted, though its name says so: it was damaged or replaced",
+			file->path);
+	return status;
 }
 
 /* Pages of a commit that is known to be in the file (the counter is even, and moved while this handle was

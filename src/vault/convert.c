@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define BATCH_PAGES 16u /* 1 MiB a write */
 #define BATCH_BYTES ((size_t)BATCH_PAGES * ESK_VAULT_PAGE_BYTES)
@@ -122,6 +123,13 @@ static esk_status begin_opening(conversion *c, esk_error *err)
 	return status == ESK_OK ? esk_vault_check_header(c->from, raw, c->key, err) : status;
 }
 
+/* Whoever may not read or write the one file may not the other. */
+static mode_t mode_of(int fd)
+{
+	struct stat st;
+	return fstat(fd, &st) == 0 ? st.st_mode & 0666 : 0600;
+}
+
 /* The new file at `aside`, durable; removed again on failure. */
 static esk_status convert_aside(conversion *c, bool seal, esk_error *err)
 {
@@ -132,7 +140,8 @@ static esk_status convert_aside(conversion *c, bool seal, esk_error *err)
 		return status;
 	status = esk_os_unlink(c->os, c->aside, err);
 	if (status == ESK_OK)
-		status = esk_os_open(c->os, c->aside, O_RDWR | O_CREAT | O_EXCL, 0666, &c->out, err);
+		status =
+			esk_os_open(c->os, c->aside, O_RDWR | O_CREAT | O_EXCL, mode_of(c->in), &c->out, err);
 	if (status != ESK_OK)
 		goto out;
 	c->plain = malloc(BATCH_BYTES);

@@ -4,10 +4,18 @@
  *   header 128 bytes | page 0 | page 1 | …      each page: its bytes encrypted, then a tag of 16 bytes
  *
  *   E1  A nonce is used once: 16 random bytes per file (drawn anew for every attempt to write one), then the
- *       page's number. The header's tag has the number that no page has.
+ *       page's number. The header's tag has the number that no page has. The cipher makes a key of the file's
+ *       own of those 16 bytes (HChaCha20), so files share no key stream whatever their numbers are.
+ *
  *   E2  A page's tag covers its number, its size and the header's tag, and so the file's size, which the
- * header holds: pages can be neither moved, nor swapped between files, nor cut off. E3  No byte is handed out
- * before the tag of its page was checked. E4  A container is complete and durable before it has its name.
+ *       header holds: pages can be neither moved, nor swapped between files, nor cut off.
+ *
+ *   E3  No byte is handed out before the tag of its page was checked, and no page is looked for before that
+ *       of the header was.
+ *
+ *   E4  A container is complete and durable before it has its name.
+ *
+ *   E5  A file whose name ends in .h5x is a container: a plain one in its place is not read as that.
  *
  * May include: base, os. */
 #ifndef ESK_VAULT_H
