@@ -96,6 +96,7 @@ static int work(const cli_checker *c, const json_t *names, size_t first, FILE *o
 	options.finding = send_finding;
 	options.progress = send_progress;
 	options.arg = out;
+	options.untried = !c->repair; /* this process is for that, and a run at a time is asked for */
 	for (size_t i = first; i < json_array_size(names) && code == CLI_OK; i++) {
 		esk_check_report report = {0};
 		esk_error err = {0};

@@ -1,8 +1,9 @@
 /* Verify and repair, run by run, in a child process.
  *
  * libhdf5 itself may crash on a file whose structure is damaged; then the child dies, the run that it was at
- * is reported as damaged, and a new child goes on with the next. The child sends JSON lines through a pipe:
- * which run it begins, how far it is, findings, sums. */
+ * is reported as damaged, and a new child goes on with the next. Repair tries each file out before that, and
+ * so repairs the other files of such a run; verify, which is asked for often, does not. The child sends JSON
+ * lines through a pipe: which run it begins, how far it is, findings, sums. */
 #ifndef CLI_CHECKER_H
 #define CLI_CHECKER_H
 

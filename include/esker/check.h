@@ -2,7 +2,12 @@
  *
  * `options` may be NULL. *ret_report is filled when a call succeeds. Each call blocks its thread until it is
  * done, and decodes on `options.threads` others; callbacks come from the calling thread. Safe from any
- * thread. Errors of all: ESK_ENOTFOUND (no such run), ESK_ECLOSED (cancelled), ESK_EIO, ESK_ENOMEM. */
+ * thread. Errors of all: ESK_ENOTFOUND (no such run), ESK_ECLOSED (cancelled), ESK_EIO, ESK_ENOMEM.
+ *
+ * libhdf5 does not survive every damage. So each file is tried out first in a child process that these calls
+ * fork and wait for: one for all files, which reads their metadata, and one more for each file that it dies
+ * of. Such a file is a finding with ESK_ECORRUPT, and is not opened. Opening a store does the same with files
+ * that its catalogue does not know. Where no process can be forked, files are opened untried. */
 #ifndef ESKER_CHECK_H
 #define ESKER_CHECK_H
 
@@ -31,6 +36,8 @@ typedef struct esk_check_options {
 	 * fails with ESK_ECLOSED. May be NULL. */
 	bool (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 	void *arg;
+	bool untried; /* no process is forked: the caller lives with the end of its own, or has one for this
+		       */
 } esk_check_options;
 #define ESK_CHECK_OPTIONS_INIT                           \
 	{                                                \

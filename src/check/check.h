@@ -18,28 +18,22 @@ typedef struct esk_walk {
 } esk_walk;
 
 esk_check_options esk_check_defaults(const esk_check_options *options);
+/* A trial of the files that `options` are about, unless it is waived. */
+esk_status esk_check_try(
+	const char *store_path, const esk_check_options *options, esk_h5_trial **ret_trial, esk_error *err);
 void esk_walk_find(esk_walk *walk, const char *dataset, uint64_t first_row, uint64_t row_count,
 	esk_status code, const char *format, ...) ESK_PRINTF(6, 7);
 /* False once the caller cancelled. */
 bool esk_walk_progress(esk_walk *walk, uint64_t more_bytes);
 
+/* Files of `run` that the catalogue names and a scan does not have: what they are cannot be read. Calls visit
+ * for each; stops at its first error. */
+esk_status esk_visit_unread(esk_store *store, const char *run, const esk_index_file *files, size_t count,
+	esk_status (*visit)(void *arg, const char *name, esk_error *err), void *arg, esk_error *err);
+
 /* Checks every chunk of every dataset of an open file: damage is found, not failed. `bad` (may be NULL) is
  * called for each damaged chunk. */
 typedef void (*esk_bad_chunk_fn)(void *arg, esk_h5_dataset *dataset, uint64_t chunk);
-/* The rows that are worth reading of a dataset that is read by rows: all, or those of the chunks that are
- * stored where its dimensions claim far more than the file holds. */
-typedef struct esk_row_walk {
-	const esk_h5_info *info;
-	esk_h5_chunk_list chunks; /* fault: as esk_h5_list_chunks says */
-	uint64_t next_chunk;
-	uint64_t row; /* up to `end` is to come */
-	uint64_t end;
-} esk_row_walk;
-esk_status esk_row_walk_begin(esk_row_walk *walk, esk_h5_dataset *dataset, esk_error *err);
-/* The next rows, `most` at most; false at the end. */
-bool esk_row_walk_next(esk_row_walk *walk, uint64_t most, uint64_t *ret_row, uint64_t *ret_count);
-void esk_row_walk_end(esk_row_walk *walk);
-
 esk_status esk_verify_file(
 	esk_walk *walk, esk_pool *pool, esk_h5 *file, esk_bad_chunk_fn bad, void *arg, esk_error *err);
 

@@ -107,6 +107,19 @@ static esk_status replace(const esk_os *os, const char *database, const char *ma
 	return status == ESK_OK ? esk_os_sync_parent(os, database, err) : status;
 }
 
+/* Of all runs. */
+static esk_status scan(const esk_os *os, const char *path, bool untried, esk_index_file **ret_files,
+	size_t *ret_count, esk_error *err)
+{
+	esk_h5_trial *trial = NULL;
+	esk_status status =
+		untried ? esk_index_try_none(&trial, err) : esk_index_try(path, NULL, &trial, err);
+	if (status == ESK_OK)
+		status = esk_index_scan(os, path, NULL, trial, ret_files, ret_count, err);
+	esk_h5_trial_end(trial);
+	return status;
+}
+
 esk_status esk_store_reindex(
 	const char *path, const esk_check_options *options, esk_check_report *ret_report, esk_error *err)
 {
@@ -127,7 +140,7 @@ esk_status esk_store_reindex(
 	esk_index_file *files = NULL;
 	size_t count = 0;
 	if (status == ESK_OK)
-		status = esk_index_scan(os, path, NULL, &files, &count, err);
+		status = scan(os, path, defaults.untried, &files, &count, err);
 	if (status != ESK_OK)
 		return status;
 	status = check_keys(files, count, err);

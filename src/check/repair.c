@@ -37,6 +37,7 @@ typedef struct repair {
 	esk_walk *walk;
 	esk_store *store;
 	esk_pool *pool;
+	esk_h5_trial *trial;
 	esk_h5 *from;
 	esk_h5 *to;
 	bad_chunk *bad;
@@ -141,15 +142,15 @@ static esk_status copy_strings(repair *r, esk_h5_dataset *from, esk_error *err)
 		r->to, info->path, &info->column, chunk_rows, &info->pipeline, &to, err);
 	if (status == ESK_OK)
 		status = esk_h5_set_rows(to, info->rows, err);
-	esk_row_walk walk;
+	esk_h5_row_walk walk;
 	if (status == ESK_OK)
-		status = esk_row_walk_begin(&walk, from, err);
+		status = esk_h5_row_walk_begin(&walk, from, err);
 	if (status != ESK_OK)
 		return status;
 	uint64_t row, count;
-	while (status == ESK_OK && esk_row_walk_next(&walk, STRING_ROWS, &row, &count))
+	while (status == ESK_OK && esk_h5_row_walk_next(&walk, STRING_ROWS, &row, &count))
 		status = copy_string_rows(r, from, to, row, count, err);
-	esk_row_walk_end(&walk);
+	esk_h5_row_walk_end(&walk);
 	return status;
 }
 
@@ -203,16 +204,16 @@ static esk_status take_old_gaps(repair *r, esk_error *err)
 	const esk_h5_info *info = esk_h5_dataset_info(dataset);
 	if (info->column.dtype.kind != ESK_U64 || esk_column_cell_bytes(&info->column) != sizeof(esk_gap))
 		return ESK_OK;
-	esk_row_walk walk;
+	esk_h5_row_walk walk;
 	uint64_t row, count;
-	status = esk_row_walk_begin(&walk, dataset, err);
-	while (status == ESK_OK && esk_row_walk_next(&walk, 1, &row, &count)) {
+	status = esk_h5_row_walk_begin(&walk, dataset, err);
+	while (status == ESK_OK && esk_h5_row_walk_next(&walk, 1, &row, &count)) {
 		esk_gap gap;
 		esk_h5_rows piece = {.row = row, .count = 1, .out = &gap};
 		if (esk_h5_read_rows(dataset, r->pool, &piece, 1, NULL) == ESK_OK && gap.time_ns != 0)
 			status = add_gap(r, &gap, err);
 	}
-	esk_row_walk_end(&walk);
+	esk_h5_row_walk_end(&walk);
 	return status;
 }
 
@@ -564,6 +565,12 @@ static esk_status repair_open_file(repair *r, const char *path, const esk_key *k
 	return status == ESK_OK ? swap(r, path, copy, err) : status;
 }
 
+static void find_hopeless(repair *r, const esk_error *why)
+{
+	r->walk->report.files++;
+	esk_walk_find(r->walk, NULL, 0, 0, why->code, "%s; nothing can be salvaged from it", why->message);
+}
+
 static esk_status repair_file(repair *r, const char *name, esk_error *err)
 {
 	char path[ESK_PATH_BYTES];
@@ -582,9 +589,7 @@ static esk_status repair_file(repair *r, const char *name, esk_error *err)
 		return status;
 	}
 	if (status != ESK_OK) {
-		r->walk->report.files++;
-		esk_walk_find(
-			r->walk, NULL, 0, 0, status, "%s; nothing can be salvaged from it", why.message);
+		find_hopeless(r, &why);
 		return ESK_OK;
 	}
 	esk_key *key = NULL;
@@ -597,6 +602,19 @@ static esk_status repair_file(repair *r, const char *name, esk_error *err)
 	return status;
 }
 
+static esk_status repair_unread(void *arg, const char *name, esk_error *err)
+{
+	repair *r = arg;
+	char path[ESK_PATH_BYTES];
+	esk_error why = {0};
+	r->walk->file = name;
+	if (!esk_store_file_path(esk_store_path(r->store), name, path) ||
+		esk_h5_trial_verdict(r->trial, path, &why) == ESK_OK)
+		return repair_file(r, name, err);
+	find_hopeless(r, &why);
+	return ESK_OK;
+}
+
 /* ---- the store ---- */
 
 /* Tells the catalogue of what was repaired, now or by a repair that died, also where this one failed. */
@@ -606,7 +624,8 @@ static esk_status tell_catalogue(repair *r, esk_error *err)
 	esk_index_target target = {.os = esk_store_os(r->store),
 		.pool = r->pool,
 		.logger = esk_store_logger(r->store),
-		.directory = esk_store_path(r->store)};
+		.directory = esk_store_path(r->store),
+		.trial = r->trial};
 	if (!esk_store_spool_path(target.directory, r->walk->run, ESK_SPOOL_REPAIRED, mark) ||
 		!esk_os_exists(mark))
 		return ESK_OK;
@@ -640,8 +659,14 @@ static esk_status repair_run(repair *r, const esk_index_file *files, size_t coun
 	status = esk_store_clean_spool(os, store, run, err);
 	for (size_t i = 0; i < count && status == ESK_OK && !r->walk->cancelled; i++) {
 		r->walk->file = files[i].name;
-		status = repair_file(r, files[i].name, err);
+		if (files[i].untouchable)
+			find_hopeless(r, &files[i].error);
+		else
+			status = repair_file(r, files[i].name, err);
 	}
+	/* Of all runs, the scan has it as a run of its own name. */
+	if (status == ESK_OK && !r->walk->cancelled && r->walk->options->run != NULL)
+		status = esk_visit_unread(r->store, run, files, count, repair_unread, r, err);
 	if (status != ESK_OK)
 		esk_store_clean_spool(os, store, run, NULL);
 	esk_status told = tell_catalogue(r, status == ESK_OK ? err : NULL);
@@ -664,8 +689,10 @@ esk_status esk_store_repair(
 	esk_status status = esk_pool_create(defaults.threads, 64, &r.pool, err);
 	if (status != ESK_OK)
 		return status;
-	status =
-		esk_index_scan(esk_store_os(store), esk_store_path(store), defaults.run, &files, &count, err);
+	status = esk_check_try(esk_store_path(store), &defaults, &r.trial, err);
+	if (status == ESK_OK)
+		status = esk_index_scan(esk_store_os(store), esk_store_path(store), defaults.run, r.trial,
+			&files, &count, err);
 	for (size_t i = 0; status == ESK_OK && i < count; i++)
 		walk.total_bytes += files[i].bytes;
 	if (status == ESK_OK && defaults.run != NULL && count == 0)
@@ -683,6 +710,7 @@ esk_status esk_store_repair(
 	if (status == ESK_OK)
 		*ret_report = walk.report;
 	esk_index_free(files, count);
+	esk_h5_trial_end(r.trial);
 	esk_pool_destroy(r.pool);
 	free(r.bad);
 	free(r.lost);

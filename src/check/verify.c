@@ -15,6 +15,13 @@ esk_check_options esk_check_defaults(const esk_check_options *options)
 	return defaults;
 }
 
+esk_status esk_check_try(
+	const char *store_path, const esk_check_options *options, esk_h5_trial **ret_trial, esk_error *err)
+{
+	return options->untried ? esk_index_try_none(ret_trial, err)
+				: esk_index_try(store_path, options->run, ret_trial, err);
+}
+
 void esk_walk_find(esk_walk *walk, const char *dataset, uint64_t first_row, uint64_t row_count,
 	esk_status code, const char *format, ...)
 {
@@ -142,42 +149,6 @@ static esk_status check_chunks(file_walk *w, esk_h5_dataset *dataset, esk_error 
 	return status;
 }
 
-esk_status esk_row_walk_begin(esk_row_walk *walk, esk_h5_dataset *dataset, esk_error *err)
-{
-	uint64_t bytes = 0;
-	*walk = (esk_row_walk){.info = esk_h5_dataset_info(dataset)};
-	if (walk->info->chunked)
-		return esk_h5_list_chunks(dataset, &walk->chunks, err);
-	/* Never written, or virtual: what there is, is elsewhere. */
-	esk_status status = esk_h5_stored_bytes(dataset, &bytes, err);
-	walk->end = bytes > 0 ? walk->info->rows : 0;
-	return status;
-}
-
-bool esk_row_walk_next(esk_row_walk *walk, uint64_t most, uint64_t *ret_row, uint64_t *ret_count)
-{
-	while (walk->row == walk->end) {
-		uint64_t first, rows;
-		if (walk->next_chunk == walk->chunks.count)
-			return false;
-		esk_h5_chunk_rows(
-			walk->info, esk_h5_chunk_at(&walk->chunks, walk->next_chunk++), &first, &rows);
-		if (first + rows <= walk->end)
-			continue; /* of the same rows as the one before */
-		walk->row = first;
-		walk->end = first + rows;
-	}
-	*ret_row = walk->row;
-	*ret_count = esk_min_u64(most, walk->end - walk->row);
-	walk->row += *ret_count;
-	return true;
-}
-
-void esk_row_walk_end(esk_row_walk *walk)
-{
-	esk_h5_chunk_list_free(&walk->chunks);
-}
-
 static esk_status read_piece(file_walk *w, esk_h5_dataset *dataset, const esk_h5_rows *piece, esk_error *err)
 {
 	if (esk_h5_dataset_info(dataset)->column.dtype.kind != ESK_STRING)
@@ -193,18 +164,18 @@ static esk_status read_piece(file_walk *w, esk_h5_dataset *dataset, const esk_h5
 static esk_status check_pieces(
 	file_walk *w, esk_h5_dataset *dataset, uint64_t most, esk_h5_rows *piece, esk_error *err)
 {
-	esk_row_walk rows;
+	esk_h5_row_walk rows;
 	uint64_t cell_bytes = esk_column_cell_bytes(&esk_h5_dataset_info(dataset)->column);
-	esk_status status = esk_row_walk_begin(&rows, dataset, err);
+	esk_status status = esk_h5_row_walk_begin(&rows, dataset, err);
 	if (status != ESK_OK)
 		return status;
 	note_fault(w, dataset, &rows.chunks);
 	while (status == ESK_OK && !w->walk->cancelled &&
-		esk_row_walk_next(&rows, most, &piece->row, &piece->count)) {
+		esk_h5_row_walk_next(&rows, most, &piece->row, &piece->count)) {
 		status = read_piece(w, dataset, piece, err);
 		esk_walk_progress(w->walk, piece->count * cell_bytes);
 	}
-	esk_row_walk_end(&rows);
+	esk_h5_row_walk_end(&rows);
 	return status;
 }
 
@@ -330,58 +301,86 @@ static bool is_key_lacking(const esk_index_file *files, size_t count)
 	return false;
 }
 
-/* What the catalogue says of the run against what its files say. A run that is being recorded has moved on
- * meanwhile: its catalogue may only be behind. */
-static esk_status check_catalogue(esk_walk *walk, esk_catalog *catalog, const esk_run_record *run,
+/* Rows that the catalogue has and no file that could be read. */
+static void find_missing(esk_walk *walk, const char *store_path, const esk_extent_record *extent,
+	const esk_segment_record *segments, size_t count)
+{
+	char path[ESK_PATH_BYTES];
+	const char *there = NULL;
+	for (size_t s = 0; s < count && there == NULL; s++)
+		if (segments[s].number == extent->segment &&
+			esk_store_file_path(store_path, segments[s].file, path) && esk_os_exists(path))
+			there = segments[s].file;
+	walk->file = there != NULL ? there : "";
+	esk_walk_find(walk, extent->stream_name, extent->first_row, extent->rows,
+		there != NULL ? ESK_ECORRUPT : ESK_ENOTFOUND,
+		there != NULL ? "segment %llu is in the catalogue, but its file does not tell of these rows"
+			      : "segment %llu is in the catalogue, but there is no file that has it",
+		(unsigned long long)extent->segment);
+}
+
+/* The stream of a file that the extent is about, or NULL. */
+static const esk_segment_stream *find_stream(
+	const esk_index_file *files, size_t count, const esk_extent_record *extent, const char **ret_file)
+{
+	for (size_t f = 0; f < count; f++)
+		for (size_t s = 0; s < files[f].stream_count; s++)
+			if (files[f].head.number == extent->segment &&
+				files[f].streams[s].stream == extent->stream) {
+				*ret_file = files[f].name;
+				return &files[f].streams[s];
+			}
+	return NULL;
+}
+
+/* A run that is being recorded has moved on meanwhile: its catalogue may only be behind. */
+static void compare_extent(esk_walk *walk, const esk_extent_record *extent, const esk_segment_stream *stream,
+	const char *file, bool recording)
+{
+	bool behind = recording && extent->rows <= stream->rows;
+	if (stream->first_row == extent->first_row && (stream->rows == extent->rows || behind))
+		return;
+	walk->file = file;
+	esk_walk_find(walk, stream->name, extent->first_row, extent->rows, ESK_ECORRUPT,
+		"the catalogue has rows %llu+%llu, the file %llu+%llu: run `esker reindex`",
+		(unsigned long long)extent->first_row, (unsigned long long)extent->rows,
+		(unsigned long long)stream->first_row, (unsigned long long)stream->rows);
+}
+
+/* What the catalogue says of the run against what its files say. */
+static esk_status check_catalogue(esk_walk *walk, esk_store *store, const esk_run_record *run,
 	const esk_index_file *files, size_t count, esk_error *err)
 {
-	esk_extent_record *extents;
-	size_t extent_count;
-	esk_status status = esk_catalog_get_extents(catalog, run->id, &extents, &extent_count, err);
-	if (status != ESK_OK)
-		return status;
-	for (size_t e = 0; e < extent_count; e++) {
-		bool found = false;
-		for (size_t f = 0; f < count && !found; f++) {
-			for (size_t s = 0; s < files[f].stream_count && !found; s++) {
-				const esk_segment_stream *stream = &files[f].streams[s];
-				if (files[f].head.number != extents[e].segment ||
-					stream->stream != extents[e].stream)
-					continue;
-				found = true;
-				walk->file = files[f].name;
-				bool behind =
-					run->state == ESK_RUN_RECORDING && extents[e].rows <= stream->rows;
-				if (stream->first_row != extents[e].first_row ||
-					(stream->rows != extents[e].rows && !behind))
-					esk_walk_find(walk, stream->name, extents[e].first_row,
-						extents[e].rows, ESK_ECORRUPT,
-						"the catalogue has rows %llu+%llu, the file %llu+%llu: run "
-						"`esker reindex`",
-						(unsigned long long)extents[e].first_row,
-						(unsigned long long)extents[e].rows,
-						(unsigned long long)stream->first_row,
-						(unsigned long long)stream->rows);
-			}
-		}
-		if (!found && !is_key_lacking(files, count)) { /* else that is what is found, file by file */
-			walk->file = "";
-			esk_walk_find(walk, extents[e].stream_name, extents[e].first_row, extents[e].rows,
-				ESK_ENOTFOUND,
-				"segment %llu is in the catalogue, but there is no file that has it",
-				(unsigned long long)extents[e].segment);
-		}
+	esk_catalog *catalog;
+	esk_extent_record *extents = NULL;
+	esk_segment_record *segments = NULL;
+	size_t extent_count = 0, segment_count = 0;
+	bool recording = run->state == ESK_RUN_RECORDING;
+	esk_status status = esk_store_catalog(store, &catalog, err);
+	if (status == ESK_OK)
+		status = esk_catalog_get_extents(catalog, run->id, &extents, &extent_count, err);
+	if (status == ESK_OK)
+		status = esk_catalog_get_segments(catalog, run->id, &segments, &segment_count, err);
+	for (size_t e = 0; e < extent_count && status == ESK_OK; e++) {
+		const char *file;
+		const esk_segment_stream *stream = find_stream(files, count, &extents[e], &file);
+		if (stream != NULL)
+			compare_extent(walk, &extents[e], stream, file, recording);
+		else if (!is_key_lacking(files, count)) /* else that is what is found, file by file */
+			find_missing(walk, esk_store_path(store), &extents[e], segments, segment_count);
 	}
-	for (size_t f = 0; f < count && run->state != ESK_RUN_RECORDING; f++)
+	for (size_t f = 0; f < count && status == ESK_OK && !recording; f++)
 		check_unknown(walk, &files[f], extents, extent_count);
+	free(segments);
 	free(extents);
-	return ESK_OK;
+	return status;
 }
 
 typedef struct store_walk {
 	esk_walk walk;
 	esk_store *store;
 	esk_pool *pool;
+	esk_h5_trial *trial;
 	char (*runs)[ESK_MAX_NAME + 1];
 	size_t run_count;
 } store_walk;
@@ -425,13 +424,77 @@ static esk_status verify_path(store_walk *w, const char *path, esk_error *err)
 	return status;
 }
 
+esk_status esk_visit_unread(esk_store *store, const char *run, const esk_index_file *files, size_t count,
+	esk_status (*visit)(void *arg, const char *name, esk_error *err), void *arg, esk_error *err)
+{
+	esk_catalog *catalog;
+	esk_run_record record = {0};
+	esk_segment_record *segments = NULL;
+	size_t segment_count = 0;
+	char path[ESK_PATH_BYTES];
+	esk_status status = esk_store_catalog(store, &catalog, err);
+	if (status == ESK_OK)
+		status = esk_catalog_get_run(catalog, run, &record, err);
+	if (status == ESK_ENOTFOUND)
+		return ESK_OK;
+	if (status == ESK_OK)
+		status = esk_catalog_get_segments(catalog, record.id, &segments, &segment_count, err);
+	for (size_t s = 0; s < segment_count && status == ESK_OK; s++) {
+		bool known = false;
+		for (size_t f = 0; f < count && !known; f++)
+			known = strcmp(files[f].name, segments[s].file) == 0;
+		if (!known && esk_store_file_path(esk_store_path(store), segments[s].file, path) &&
+			esk_os_exists(path))
+			status = visit(arg, segments[s].file, err);
+	}
+	free(segments);
+	esk_run_record_clear(&record);
+	return status;
+}
+
+static void find_untouchable(esk_walk *walk, const esk_error *why)
+{
+	walk->report.files++;
+	esk_walk_find(walk, NULL, 0, 0, why->code, "%s", why->message);
+}
+
+static esk_status verify_unread(void *arg, const char *name, esk_error *err)
+{
+	store_walk *w = arg;
+	char path[ESK_PATH_BYTES];
+	esk_error why = {0};
+	w->walk.file = name;
+	if (!esk_store_file_path(esk_store_path(w->store), name, path))
+		return ESK_OK;
+	if (esk_h5_trial_verdict(w->trial, path, &why) == ESK_OK)
+		return verify_path(w, path, err);
+	find_untouchable(&w->walk, &why);
+	return ESK_OK;
+}
+
+static esk_status verify_files(
+	store_walk *w, const char *run, const esk_index_file *files, size_t count, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	for (size_t f = 0; f < count && status == ESK_OK && !w->walk.cancelled; f++) {
+		char path[ESK_PATH_BYTES];
+		w->walk.file = files[f].name;
+		if (files[f].untouchable)
+			find_untouchable(&w->walk, &files[f].error);
+		else if (esk_store_file_path(esk_store_path(w->store), files[f].name, path))
+			status = verify_path(w, path, err);
+	}
+	if (status == ESK_OK && !w->walk.cancelled)
+		status = esk_visit_unread(w->store, run, files, count, verify_unread, w, err);
+	return status;
+}
+
 static esk_status verify_run(store_walk *w, const char *name, esk_error *err)
 {
 	esk_catalog *catalog;
 	esk_run_record run = {0};
 	esk_index_file *files;
 	size_t count;
-	const char *directory = esk_store_path(w->store);
 	w->walk.run = name;
 	w->walk.report.runs++;
 	esk_status status = esk_store_catalog(w->store, &catalog, err);
@@ -439,15 +502,12 @@ static esk_status verify_run(store_walk *w, const char *name, esk_error *err)
 		status = esk_catalog_get_run(catalog, name, &run, err);
 	if (status != ESK_OK)
 		return status;
-	status = esk_index_scan(esk_store_os(w->store), directory, name, &files, &count, err);
+	status = esk_index_scan(
+		esk_store_os(w->store), esk_store_path(w->store), name, w->trial, &files, &count, err);
 	if (status == ESK_OK) {
-		status = check_catalogue(&w->walk, catalog, &run, files, count, err);
-		for (size_t f = 0; f < count && status == ESK_OK && !w->walk.cancelled; f++) {
-			char path[ESK_PATH_BYTES];
-			w->walk.file = files[f].name;
-			if (esk_store_file_path(directory, files[f].name, path))
-				status = verify_path(w, path, err);
-		}
+		status = check_catalogue(&w->walk, w->store, &run, files, count, err);
+		if (status == ESK_OK)
+			status = verify_files(w, name, files, count, err);
 		esk_index_free(files, count);
 	}
 	esk_run_record_clear(&run);
@@ -491,6 +551,8 @@ esk_status esk_store_verify(
 	status = esk_catalog_visit_runs(catalog, collect_run, &w, err);
 	if (status == ESK_OK && defaults.run != NULL && w.run_count == 0)
 		status = esk_fail(err, ESK_ENOTFOUND, "the store has no run \"%s\"", defaults.run);
+	if (status == ESK_OK)
+		status = esk_check_try(esk_store_path(store), &defaults, &w.trial, err);
 	for (size_t i = 0; i < w.run_count && status == ESK_OK && !w.walk.cancelled; i++)
 		status = verify_run(&w, w.runs[i], err);
 	if (status == ESK_OK && w.walk.cancelled)
@@ -498,6 +560,7 @@ esk_status esk_store_verify(
 	if (status == ESK_OK)
 		*ret_report = w.walk.report;
 	free(w.runs);
+	esk_h5_trial_end(w.trial);
 	esk_pool_destroy(w.pool);
 	return status;
 }

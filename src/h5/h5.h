@@ -29,10 +29,22 @@ esk_status esk_h5_open_write(const esk_os *os, const char *path, esk_h5 **ret_fi
 /* Opens for reading, also while another handle writes it: takes the state of one commit (retries by the
  * journal's change counter). Files that anything else wrote open too. */
 esk_status esk_h5_open_read(const esk_os *os, const char *path, esk_h5 **ret_file, esk_error *err);
-/* Opens and lists the file at `path`, with its attributes, in a forked child, for what is about to look into
- * a file that may be damaged: libhdf5 does not survive every damage. ESK_ECORRUPT: the child did not. ESK_OK
- * says no more than that opening it is safe. */
-esk_status esk_h5_probe(const esk_os *os, const char *path, esk_error *err);
+/* Files that may be damaged are tried out in a child process, for what is about to look into them: libhdf5
+ * does not survive every damage. The child reads what verify and repair will; it is forked at the first
+ * verdict, and goes over the files in the order of their paths, ahead of the caller. `paths` are copied. A
+ * trial is one thread's. No lock of this process may be held, and no copy of it is made but the fork's. */
+typedef struct esk_h5_trial esk_h5_trial;
+esk_status esk_h5_trial_begin(
+	const char *const *paths, size_t count, esk_h5_trial **ret_trial, esk_error *err);
+/* Waits until the file was tried. ESK_ECORRUPT: the child did not survive it. ESK_EIO: the child was killed.
+ * ESK_OK says no more than that nothing speaks against opening it. A file that is not of the trial is tried
+ * by itself, unless others are left alone. */
+esk_status esk_h5_trial_verdict(esk_h5_trial *trial, const char *path, esk_error *err);
+/* From now on nothing speaks against files that are not of the trial. */
+void esk_h5_trial_leave_others(esk_h5_trial *trial);
+void esk_h5_trial_end(esk_h5_trial *trial); /* NULL is allowed */
+/* A trial of one file. */
+esk_status esk_h5_probe(const char *path, esk_error *err);
 /* Commits nothing. A writer whose last commit finished and who wrote nothing since leaves a clean file
  * without journal. A reader closes. NULL is allowed. Everything is freed in any case. */
 esk_status esk_h5_close(esk_h5 *file, esk_error *err);
@@ -237,6 +249,20 @@ static inline void esk_h5_chunk_rows(
 	*ret_first = chunk / band_chunks * info->chunk_shape[0];
 	*ret_rows = *ret_first < info->rows ? esk_min_u64(info->chunk_shape[0], info->rows - *ret_first) : 0;
 }
+
+/* The rows that are worth reading of a dataset that is read by rows: all, or those of the chunks that are
+ * stored where its dimensions claim far more than the file holds. */
+typedef struct esk_h5_row_walk {
+	const esk_h5_info *info;
+	esk_h5_chunk_list chunks; /* fault: as esk_h5_list_chunks says */
+	uint64_t next_chunk;
+	uint64_t row; /* up to `end` is to come */
+	uint64_t end;
+} esk_h5_row_walk;
+esk_status esk_h5_row_walk_begin(esk_h5_row_walk *walk, esk_h5_dataset *dataset, esk_error *err);
+/* The next rows, `most` at most; false at the end. */
+bool esk_h5_row_walk_next(esk_h5_row_walk *walk, uint64_t most, uint64_t *ret_row, uint64_t *ret_count);
+void esk_h5_row_walk_end(esk_h5_row_walk *walk);
 
 /* Bytes that the dataset takes in the file. */
 esk_status esk_h5_stored_bytes(esk_h5_dataset *dataset, uint64_t *ret_bytes, esk_error *err);

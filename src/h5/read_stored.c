@@ -315,3 +315,41 @@ void esk_h5_chunk_list_free(esk_h5_chunk_list *list)
 	free(list->numbers);
 	list->numbers = NULL;
 }
+
+/* ---- rows ---- */
+
+esk_status esk_h5_row_walk_begin(esk_h5_row_walk *walk, esk_h5_dataset *dataset, esk_error *err)
+{
+	uint64_t bytes = 0;
+	*walk = (esk_h5_row_walk){.info = esk_h5_dataset_info(dataset)};
+	if (walk->info->chunked)
+		return esk_h5_list_chunks(dataset, &walk->chunks, err);
+	/* Never written, or virtual: what there is, is elsewhere. */
+	esk_status status = esk_h5_stored_bytes(dataset, &bytes, err);
+	walk->end = bytes > 0 ? walk->info->rows : 0;
+	return status;
+}
+
+bool esk_h5_row_walk_next(esk_h5_row_walk *walk, uint64_t most, uint64_t *ret_row, uint64_t *ret_count)
+{
+	while (walk->row == walk->end) {
+		uint64_t first, rows;
+		if (walk->next_chunk == walk->chunks.count)
+			return false;
+		esk_h5_chunk_rows(
+			walk->info, esk_h5_chunk_at(&walk->chunks, walk->next_chunk++), &first, &rows);
+		if (first + rows <= walk->end)
+			continue; /* of the same rows as the one before */
+		walk->row = first;
+		walk->end = first + rows;
+	}
+	*ret_row = walk->row;
+	*ret_count = esk_min_u64(most, walk->end - walk->row);
+	walk->row += *ret_count;
+	return true;
+}
+
+void esk_h5_row_walk_end(esk_h5_row_walk *walk)
+{
+	esk_h5_chunk_list_free(&walk->chunks);
+}

@@ -23,236 +23,6 @@ esk_status esk_metadata_check(const char *json, esk_error *err)
 	return object ? ESK_OK : esk_fail(err, ESK_EINVAL, "metadata is no JSON object: \"%.60s\"", json);
 }
 
-/* Length of the name without its ending; 0 where it is none of an HDF5 file, plain or encrypted. */
-static size_t stem_of(const char *name)
-{
-	size_t size = strlen(name);
-	if (size >= ESK_FILE_NAME_BYTES || name[0] == '.')
-		return 0;
-	if (size > 4 && strcmp(name + size - 4, ".h5x") == 0)
-		return size - 4;
-	return size > 3 && strcmp(name + size - 3, ".h5") == 0 ? size - 3 : 0;
-}
-
-/* Both are there where a segment is being encrypted, or was when its recorder died: then the plain one
- * counts. */
-static bool is_plain_beside(const char *directory, const char *name)
-{
-	char path[ESK_PATH_BYTES];
-	size_t size = strlen(name);
-	if (name[size - 1] != 'x' || !esk_store_file_path(directory, name, path))
-		return false;
-	path[strlen(path) - 1] = '\0';
-	return esk_os_exists(path);
-}
-
-/* The run that a file belongs to as far as its name tells: a sealed segment that cannot be read is its run's
- * all the same. */
-static void run_of_name(const char *name, char ret_run[ESK_MAX_NAME + 1])
-{
-	bool encrypted;
-	if (!esk_segment_is_sealed_name(name, ret_run, &encrypted) || !encrypted)
-		snprintf(ret_run, ESK_MAX_NAME + 1, "%.*s", (int)esk_min_u64(stem_of(name), ESK_MAX_NAME),
-			name);
-}
-
-/* ---- reading one file ---- */
-
-static esk_status read_gaps(esk_h5 *h5, esk_pool *pool, esk_index_file *file, esk_error *err)
-{
-	esk_h5_dataset *dataset;
-	esk_status status = esk_h5_dataset_open(h5, ESK_GAPS_PATH, &dataset, err);
-	if (status != ESK_OK)
-		return status == ESK_ENOTFOUND ? ESK_OK : status;
-	const esk_h5_info *info = esk_h5_dataset_info(dataset);
-	if (info->column.dtype.kind != ESK_U64 || esk_column_cell_bytes(&info->column) != sizeof(esk_gap))
-		return esk_fail(
-			err, ESK_ECORRUPT, "%s: /" ESK_GAPS_PATH " is no list of gaps", esk_h5_path(h5));
-	if (info->rows == 0)
-		return ESK_OK;
-	/* deflate makes at most 1032 bytes of one */
-	if (info->rows / 16 > file->bytes)
-		return esk_fail(err, ESK_ECORRUPT, "%s: /" ESK_GAPS_PATH " claims %llu gaps", esk_h5_path(h5),
-			(unsigned long long)info->rows);
-	esk_gap *gaps = calloc(info->rows, sizeof *gaps);
-	if (gaps == NULL)
-		return esk_fail_memory(err, info->rows * sizeof *gaps, "gaps");
-	esk_h5_rows piece = {.row = 0, .count = info->rows, .out = gaps};
-	status = esk_h5_read_rows(dataset, pool, &piece, 1, err);
-	if (status != ESK_OK) {
-		free(gaps);
-		return status;
-	}
-	file->gaps = gaps;
-	file->gap_count = info->rows;
-	return ESK_OK;
-}
-
-/* The stream of that name in `file`, made if there is none: *ret_stream is borrowed until the next one is
- * made. */
-static esk_status foreign_stream(
-	esk_index_file *file, const char *name, esk_segment_stream **ret_stream, esk_error *err)
-{
-	for (size_t i = 0; i < file->stream_count; i++) {
-		if (strcmp(file->streams[i].name, name) == 0) {
-			*ret_stream = &file->streams[i];
-			return ESK_OK;
-		}
-	}
-	esk_segment_stream *grown = realloc(file->streams, (file->stream_count + 1) * sizeof *grown);
-	if (grown == NULL)
-		return esk_fail_memory(err, sizeof *grown, "streams");
-	file->streams = grown;
-	*ret_stream = &grown[file->stream_count];
-	**ret_stream = (esk_segment_stream){.stream = (uint32_t)file->stream_count};
-	snprintf((*ret_stream)->name, sizeof(*ret_stream)->name, "%s", name);
-	file->stream_count++;
-	return ESK_OK;
-}
-
-const char *esk_foreign_column(const char *path)
-{
-	const char *slash = strchr(path, '/');
-	return slash != NULL ? slash + 1 : path;
-}
-
-/* The datasets at and below a group of the root are the columns of one stream, as long as the longest of
- * them. Those whose names are none in Esker are not catalogued; a reader of the file has them. */
-static esk_status visit_foreign(void *arg, esk_h5_dataset *dataset, esk_error *err)
-{
-	esk_index_file *file = arg;
-	const esk_h5_info *info = esk_h5_dataset_info(dataset);
-	if (!info->readable || info->scalar || strncmp(info->path, ".esker/", 7) == 0)
-		return ESK_OK;
-	const char *column = esk_foreign_column(info->path);
-	char name[ESK_MAX_NAME + 1] = "/";
-	if (column != info->path)
-		snprintf(name, sizeof name, "%.*s",
-			(int)esk_min_u64((uint64_t)(column - 1 - info->path), ESK_MAX_NAME), info->path);
-	if ((column != info->path && esk_name_check(name, "stream", NULL) != ESK_OK) ||
-		esk_column_name_check(column, NULL) != ESK_OK)
-		return ESK_OK;
-	esk_segment_stream *stream;
-	esk_status status = foreign_stream(file, name, &stream, err);
-	if (status != ESK_OK)
-		return status;
-	esk_column *columns = realloc(stream->columns, (stream->column_count + 1) * sizeof *columns);
-	if (columns == NULL)
-		return esk_fail_memory(err, sizeof *columns, "columns");
-	stream->columns = columns;
-	columns[stream->column_count] = info->column;
-	snprintf(columns[stream->column_count++].name, sizeof columns->name, "%s", column);
-	stream->rows = esk_max_u64(stream->rows, info->rows);
-	return ESK_OK;
-}
-
-static esk_status read_file(
-	const esk_os *os, esk_pool *pool, const char *path, esk_index_file *file, esk_error *err)
-{
-	esk_h5 *h5;
-	struct stat st;
-	if (stat(path, &st) == 0) {
-		file->bytes = (uint64_t)st.st_size;
-		file->head.created_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-		file->head.commit_ns = file->head.created_ns;
-	}
-	esk_status status = esk_h5_open_read(os, path, &h5, err);
-	if (status != ESK_OK)
-		return status;
-	esk_segment_head head;
-	status = esk_segment_read_head(h5, &head, err);
-	if (status == ESK_OK) {
-		file->head = head;
-		file->foreign = false;
-		status = esk_segment_read_streams(h5, &file->streams, &file->stream_count, err);
-		if (status == ESK_OK)
-			status = esk_h5_get_text(h5, "/", "metadata", &file->metadata, err);
-		if (status == ESK_ENOTFOUND)
-			status = ESK_OK;
-		if (status == ESK_OK)
-			status = read_gaps(h5, pool, file, err);
-		if (status == ESK_OK)
-			status = esk_segment_item_range(h5, &file->first_item, &file->item_count, err);
-	} else if (status == ESK_ENOTFOUND) {
-		status = esk_h5_visit(h5, visit_foreign, file, err);
-	}
-	esk_h5_close(h5, NULL);
-	return status;
-}
-
-/* ---- scanning ---- */
-
-static int compare_files(const void *left, const void *right)
-{
-	const esk_index_file *a = left, *b = right;
-	int order = strcmp(a->head.run, b->head.run);
-	if (order == 0)
-		order = a->foreign - b->foreign;
-	return order != 0 ? order : (a->head.number > b->head.number) - (a->head.number < b->head.number);
-}
-
-void esk_index_free(esk_index_file *files, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		free(files[i].metadata);
-		free(files[i].gaps);
-		esk_segment_streams_free(files[i].streams, files[i].stream_count);
-	}
-	free(files);
-}
-
-esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run,
-	esk_index_file **ret_files, size_t *ret_count, esk_error *err)
-{
-	esk_index_file *files = NULL;
-	size_t count = 0;
-	esk_pool *pool = NULL;
-	esk_status status = esk_pool_create(1, 8, &pool, err);
-	if (status != ESK_OK)
-		return status;
-	DIR *dir = opendir(directory);
-	if (dir == NULL)
-		status = esk_fail(err, ESK_ENOTFOUND, "cannot list %s", directory);
-	for (struct dirent *entry; status == ESK_OK && (entry = readdir(dir)) != NULL;) {
-		char path[ESK_PATH_BYTES];
-		size_t prefix = run != NULL ? strlen(run) : 0;
-		if (stem_of(entry->d_name) == 0 || is_plain_beside(directory, entry->d_name) ||
-			(run != NULL && strncmp(entry->d_name, run, prefix) != 0) ||
-			!esk_store_file_path(directory, entry->d_name, path))
-			continue;
-		esk_index_file *grown = realloc(files, (count + 1) * sizeof *grown);
-		if (grown == NULL) {
-			status = esk_fail_memory(err, (count + 1) * sizeof *grown, "the list of files");
-			break;
-		}
-		files = grown;
-		esk_index_file *file = &files[count++];
-		*file = (esk_index_file){.foreign = true};
-		snprintf(file->name, sizeof file->name, "%s", entry->d_name);
-		run_of_name(entry->d_name, file->head.run);
-		file->status = read_file(os, pool, path, file, &file->error);
-		if (run != NULL && strcmp(file->head.run, run) != 0) {
-			esk_index_file other = *file;
-			count--;
-			free(other.metadata);
-			free(other.gaps);
-			esk_segment_streams_free(other.streams, other.stream_count);
-		}
-	}
-	if (dir != NULL)
-		closedir(dir);
-	esk_pool_destroy(pool);
-	if (status != ESK_OK) {
-		esk_index_free(files, count);
-		return status;
-	}
-	if (count > 0)
-		qsort(files, count, sizeof *files, compare_files);
-	*ret_files = files;
-	*ret_count = count;
-	return ESK_OK;
-}
-
 /* ---- putting ---- */
 
 static esk_status put_file(
@@ -429,12 +199,21 @@ static esk_status keep_age(
 	return status == ESK_ENOTFOUND ? ESK_OK : status;
 }
 
-esk_status esk_index_put(const esk_index_target *target, const esk_index_file *files, size_t count,
+/* A file whose head could not be read stands last, and is taken for nobody's, which it is where it is the
+ * only one; beside others of its run nothing is known of it, not even its number. */
+static size_t known_count(const esk_index_file *files, size_t count)
+{
+	while (count > 1 && files[count - 1].foreign && files[count - 1].status != ESK_OK)
+		count--;
+	return count;
+}
+
+esk_status esk_index_put(const esk_index_target *target, const esk_index_file *files, size_t all_count,
 	bool rebuild, esk_error *err)
 {
 	esk_run_record record;
 	indexed_stream *streams = NULL;
-	size_t stream_count = 0;
+	size_t stream_count = 0, count = known_count(files, all_count);
 	bool behind = false;
 	char empty[] = "{}";
 	describe_run(files, count, &record);
@@ -512,6 +291,7 @@ typedef struct known_runs {
 	size_t suspect_count;
 	char (*files)[ESK_FILE_NAME_BYTES]; /* files that the catalogue knows */
 	size_t file_count;
+	esk_h5_trial *trial; /* of the other files */
 } known_runs;
 
 static esk_status add_suspect(known_runs *k, const char *run, size_t size, esk_error *err)
@@ -565,10 +345,8 @@ static esk_status collect_files(known_runs *k, esk_error *err)
 	return status;
 }
 
-/* Adds runs by what lies in `directory`: names that end in `suffix`; `unknown_only`: and that the catalogue
- * does not know. */
-static esk_status collect_suspects(
-	known_runs *k, const char *directory, const char *suffix, bool unknown_only, esk_error *err)
+/* Adds runs by what lies in `directory`: names that end in `suffix`. */
+static esk_status collect_suspects(known_runs *k, const char *directory, const char *suffix, esk_error *err)
 {
 	DIR *dir = opendir(directory);
 	if (dir == NULL)
@@ -577,33 +355,52 @@ static esk_status collect_suspects(
 	size_t tail = strlen(suffix);
 	for (struct dirent *entry; status == ESK_OK && (entry = readdir(dir)) != NULL;) {
 		size_t size = strlen(entry->d_name);
-		char path[ESK_PATH_BYTES];
-		esk_h5 *h5;
-		esk_segment_head head;
-		if (size <= tail || entry->d_name[0] == '.' ||
-			strcmp(entry->d_name + size - tail, suffix) != 0 ||
-			(unknown_only && is_plain_beside(directory, entry->d_name)))
-			continue;
-		if (!unknown_only) {
+		if (size > tail && entry->d_name[0] != '.' &&
+			strcmp(entry->d_name + size - tail, suffix) == 0)
 			status = add_suspect(k, entry->d_name, size - tail, err);
-			continue;
-		}
-		if (k->file_count > 0 && bsearch(entry->d_name, k->files, k->file_count, sizeof *k->files,
-						 (int (*)(const void *, const void *))strcmp) != NULL)
-			continue;
-		/* A sealed segment's run is in its head; a foreign file is a run by its own name. */
-		if (esk_store_file_path(directory, entry->d_name, path) &&
-			esk_h5_open_read(k->store->environment.os, path, &h5, NULL) == ESK_OK) {
-			bool ours = esk_segment_read_head(h5, &head, NULL) == ESK_OK;
-			esk_h5_close(h5, NULL);
-			status = ours ? add_suspect(k, head.run, strlen(head.run), err)
-				      : add_suspect(k, entry->d_name, size - tail, err);
-		} else {
-			run_of_name(entry->d_name, head.run);
-			status = add_suspect(k, head.run, strlen(head.run), err);
-		}
 	}
 	closedir(dir);
+	return status;
+}
+
+/* The run of a file that the catalogue does not know: a segment has it in its head, where it can be read. */
+static esk_status add_run_of(known_runs *k, const char *name, esk_error *err)
+{
+	const esk_store *store = k->store;
+	char path[ESK_PATH_BYTES];
+	esk_segment_head head;
+	esk_h5 *h5;
+	bool ours = false;
+	if (esk_store_file_path(store->path, name, path) &&
+		esk_h5_trial_verdict(k->trial, path, NULL) == ESK_OK &&
+		esk_h5_open_read(store->environment.os, path, &h5, NULL) == ESK_OK) {
+		ours = esk_segment_read_head(h5, &head, NULL) == ESK_OK;
+		esk_h5_close(h5, NULL);
+	}
+	if (!ours)
+		esk_run_of_name(name, head.run);
+	return add_suspect(k, head.run, strlen(head.run), err);
+}
+
+/* Adds the runs of files that the catalogue does not know. Nobody knows where these come from, either: they
+ * are tried out first. */
+static esk_status collect_unknown(known_runs *k, esk_error *err)
+{
+	char(*names)[ESK_FILE_NAME_BYTES];
+	size_t count, unknown = 0;
+	esk_status status = esk_index_names(k->store->path, NULL, &names, &count, err);
+	if (status != ESK_OK)
+		return status;
+	for (size_t i = 0; i < count; i++)
+		if (k->file_count == 0 || bsearch(names[i], k->files, k->file_count, sizeof *k->files,
+						  (int (*)(const void *, const void *))strcmp) == NULL)
+			memmove(names[unknown++], names[i], sizeof *names);
+	status = esk_index_try_names(k->store->path, names, unknown, &k->trial, err);
+	if (status == ESK_OK)
+		esk_h5_trial_leave_others(k->trial);
+	for (size_t i = 0; i < unknown && status == ESK_OK; i++)
+		status = add_run_of(k, names[i], err);
+	free(names);
 	return status;
 }
 
@@ -611,6 +408,15 @@ static bool has_esker_file(const esk_index_file *files, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 		if (!files[i].foreign || files[i].status != ESK_OK)
+			return true;
+	return false;
+}
+
+/* A file that nobody knows, and that libhdf5 does not survive: no recorder of this store left it. */
+static bool has_untouchable(const esk_index_file *files, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (files[i].untouchable)
 			return true;
 	return false;
 }
@@ -639,7 +445,8 @@ esk_status esk_index_run(const esk_index_target *target, const char *run, bool *
 	bool told = true;
 	bool repaired =
 		esk_store_spool_path(target->directory, run, ESK_SPOOL_REPAIRED, mark) && esk_os_exists(mark);
-	esk_status status = esk_index_scan(target->os, target->directory, run, &files, &count, err);
+	esk_status status =
+		esk_index_scan(target->os, target->directory, run, target->trial, &files, &count, err);
 	if (status != ESK_OK)
 		return status;
 	for (size_t i = 0; i < count; i++) {
@@ -659,13 +466,14 @@ esk_status esk_index_run(const esk_index_target *target, const char *run, bool *
 }
 
 /* Damage in one run's files must not keep the others from being opened. */
-static esk_status put_settled(esk_store *store, const char *run, esk_error *err)
+static esk_status put_settled(esk_store *store, const char *run, esk_h5_trial *trial, esk_error *err)
 {
 	esk_index_target target = {.os = store->environment.os,
 		.pool = store->pool,
 		.logger = &store->logger,
 		.directory = store->path,
-		.catalog = store->catalog};
+		.catalog = store->catalog,
+		.trial = trial};
 	esk_error why = {0};
 	bool told;
 	esk_status status = esk_index_run(&target, run, &told, &why);
@@ -680,8 +488,10 @@ static esk_status put_settled(esk_store *store, const char *run, esk_error *err)
 	return status;
 }
 
-/* Recovers one run if nobody records it, and puts what its files say. */
-static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
+/* Recovers a run if its files are Esker's and nobody records it: then *ret_free is true, whatever came of
+ * it. */
+static esk_status recover(
+	esk_store *store, const char *run, esk_h5_trial *trial, bool *ret_free, esk_error *err)
 {
 	esk_recorder_options options = {.os = store->environment.os,
 		.logger = store->logger,
@@ -690,11 +500,45 @@ static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
 		.name = run,
 		.store_id = store->id,
 		.run = ESK_RUN_OPTIONS_INIT};
-	char live[ESK_PATH_BYTES], name[ESK_FILE_NAME_BYTES];
 	esk_index_file *files;
 	size_t count;
 	esk_error why = {0};
 	bool recovered = false;
+	esk_status status =
+		esk_index_scan(store->environment.os, store->path, run, trial, &files, &count, err);
+	if (status != ESK_OK)
+		return status;
+	if (!has_untouchable(files, count) && (has_esker_file(files, count) || count == 0))
+		status = esk_recorder_recover(&options, &recovered, &why);
+	esk_index_free(files, count);
+	*ret_free = status != ESK_EBUSY; /* else it is being recorded */
+	if (status != ESK_OK && status != ESK_EBUSY)
+		esk_log(&store->logger, ESK_LOG_ERROR, "run \"%s\" could not be recovered: %s", run,
+			why.message);
+	else if (recovered)
+		esk_log(&store->logger, ESK_LOG_INFO, "run \"%s\" was recovered", run);
+	return ESK_OK;
+}
+
+static esk_status put_held(esk_store *store, const char *run, esk_h5_trial *trial, esk_error *err)
+{
+	esk_run_hold hold;
+	esk_status status = esk_run_hold_take(store->environment.os, store->path, run, &hold, err);
+	if (status == ESK_EBUSY) /* somebody was quicker, and tells the catalogue */
+		return ESK_OK;
+	if (status != ESK_OK)
+		return status;
+	status = put_settled(store, run, trial, err);
+	esk_run_hold_drop(&hold);
+	return status;
+}
+
+/* Recovers one run if nobody records it, and puts what its files say. */
+static esk_status settle_run(esk_store *store, const char *run, esk_h5_trial *trial, esk_error *err)
+{
+	char live[ESK_PATH_BYTES], name[ESK_FILE_NAME_BYTES];
+	esk_error why = {0};
+	bool is_free = false;
 	snprintf(name, sizeof name, "%s.h5", run);
 	if (esk_name_check(run, "run", &why) != ESK_OK || !esk_store_file_path(store->path, name, live)) {
 		esk_log(&store->logger, ESK_LOG_WARNING, "%s/%s is not catalogued: %s", store->path, name,
@@ -703,33 +547,8 @@ static esk_status settle_run(esk_store *store, const char *run, esk_error *err)
 	}
 	if (!clean_up(store, run))
 		return ESK_OK;
-	esk_status status = esk_index_scan(store->environment.os, store->path, run, &files, &count, err);
-	if (status != ESK_OK)
-		return status;
-	bool ours = has_esker_file(files, count) || count == 0;
-	if (ours)
-		status = esk_recorder_recover(&options, &recovered, &why);
-	if (status == ESK_EBUSY) { /* being recorded */
-		esk_index_free(files, count);
-		return ESK_OK;
-	}
-	if (status != ESK_OK) {
-		esk_log(&store->logger, ESK_LOG_ERROR, "run \"%s\" could not be recovered: %s", run,
-			why.message);
-		status = ESK_OK;
-	} else if (recovered) {
-		esk_log(&store->logger, ESK_LOG_INFO, "run \"%s\" was recovered", run);
-	}
-	esk_index_free(files, count);
-	esk_run_hold hold;
-	status = esk_run_hold_take(store->environment.os, store->path, run, &hold, err);
-	if (status == ESK_EBUSY) /* somebody was quicker, and tells the catalogue */
-		return ESK_OK;
-	if (status != ESK_OK)
-		return status;
-	status = put_settled(store, run, err);
-	esk_run_hold_drop(&hold);
-	return status;
+	esk_status status = recover(store, run, trial, &is_free, err);
+	return status == ESK_OK && is_free ? put_held(store, run, trial, err) : status;
 }
 
 esk_status esk_store_reconcile(esk_store *store, esk_error *err)
@@ -744,15 +563,14 @@ esk_status esk_store_reconcile(esk_store *store, esk_error *err)
 		ESK_SPOOL_REPAIR "-journal", ESK_SPOOL_REPAIR_SEALING, ESK_SPOOL_DAMAGED};
 	bool fits = esk_store_file_path(store->path, "spool", spool);
 	for (size_t i = 0; fits && status == ESK_OK && i < sizeof in_spool / sizeof *in_spool; i++)
-		status = collect_suspects(&k, spool, in_spool[i], false, err);
+		status = collect_suspects(&k, spool, in_spool[i], err);
 	if (status == ESK_OK)
-		status = collect_suspects(&k, store->path, ".h5-journal", false, err);
+		status = collect_suspects(&k, store->path, ".h5-journal", err);
 	if (status == ESK_OK)
-		status = collect_suspects(&k, store->path, ".h5", true, err);
-	if (status == ESK_OK)
-		status = collect_suspects(&k, store->path, ".h5x", true, err);
+		status = collect_unknown(&k, err);
 	for (size_t i = 0; i < k.suspect_count && status == ESK_OK; i++)
-		status = settle_run(store, k.suspects[i], err);
+		status = settle_run(store, k.suspects[i], k.trial, err);
+	esk_h5_trial_end(k.trial);
 	free(k.suspects);
 	free(k.files);
 	return status;

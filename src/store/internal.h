@@ -162,6 +162,17 @@ esk_status esk_dataset_check_covered(
 esk_status esk_dataset_read_pieces(
 	esk_dataset *dataset, const esk_h5_rows *pieces, size_t piece_count, esk_error *err);
 
+/* ---- scan.c: names of files ---- */
+/* The run that a file belongs to as far as its name tells: a sealed segment that cannot be read is its run's
+ * all the same. */
+void esk_run_of_name(const char *name, char ret_run[ESK_MAX_NAME + 1]);
+/* Names of the files that may be `run`'s (NULL: of all), in order; *ret_names is to free. */
+esk_status esk_index_names(const char *directory, const char *run, char (**ret_names)[ESK_FILE_NAME_BYTES],
+	size_t *ret_count, esk_error *err);
+/* A trial of files in the directory. */
+esk_status esk_index_try_names(const char *directory, char (*names)[ESK_FILE_NAME_BYTES], size_t count,
+	esk_h5_trial **ret_trial, esk_error *err);
+
 /* ---- seal.c: encryption at rest ---- */
 /* Marks the run, whose recorder is open, as one whose sealed segments are encrypted with store->key, and
  * starts what does it. */

@@ -57,7 +57,7 @@ bool esk_store_spool_path(
 /* Removes what a repair that died left there, but for the mark. The caller holds the run's lock. */
 esk_status esk_store_clean_spool(const esk_os *os, const char *store_path, const char *run, esk_error *err);
 
-/* ---- index.c: files -> catalogue ---- */
+/* ---- scan.c: what the files say ---- */
 
 /* One HDF5 file of the directory. */
 typedef struct esk_index_file {
@@ -73,16 +73,26 @@ typedef struct esk_index_file {
 	uint64_t first_item; /* number in the run */
 	uint64_t item_count;
 	esk_status status; /* not ESK_OK: it could not be read, and `error` says why */
+	bool untouchable;  /* for libhdf5 does not survive it, as a child process found out: not to be opened
+			    */
 	esk_error error;
 } esk_index_file;
 
+/* A trial (h5.h) of every file in the directory that may be `run`'s (NULL: of all). */
+esk_status esk_index_try(const char *directory, const char *run, esk_h5_trial **ret_trial, esk_error *err);
+/* One that tries no file, for who lives with a crash. */
+esk_status esk_index_try_none(esk_h5_trial **ret_trial, esk_error *err);
 /* Reads what the catalogue needs of every *.h5 in the directory whose run is `run` (NULL: all), ordered by
- * run and number. *ret_files is to free with esk_index_free. */
-esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run,
+ * run and number, once `trial` says that it may be opened; NULL: one of its own. *ret_files is to free with
+ * esk_index_free. */
+esk_status esk_index_scan(const esk_os *os, const char *directory, const char *run, esk_h5_trial *trial,
 	esk_index_file **ret_files, size_t *ret_count, esk_error *err);
 void esk_index_free(esk_index_file *files, size_t count);
 /* In a file that Esker did not write: the column's name, behind the group of the root that its stream is. */
 const char *esk_foreign_column(const char *path);
+
+/* ---- index.c: files -> catalogue ---- */
+
 /* Where files are read from and what they say is put. */
 typedef struct esk_index_target {
 	const esk_os *os;
@@ -90,6 +100,7 @@ typedef struct esk_index_target {
 	const esk_logger *logger;
 	const char *directory;
 	esk_catalog *catalog;
+	esk_h5_trial *trial; /* that esk_index_run asks; may be NULL */
 } esk_index_target;
 /* Replaces what the catalogue says of the run whose files these are (all of one run), in one transaction, and
  * then fills the tables of its indexed streams in transactions of bounded size, from where they are, or from

@@ -188,7 +188,7 @@ long H5Fopen(const char *name, unsigned flags, long access)
 """
 
 
-@pytest.mark.parametrize("command", ["verify", "repair"])
+@pytest.mark.parametrize("command", ["verify", "repair", "reindex"])
 def test_a_file_that_crashes_libhdf5_is_a_finding_and_the_others_are_checked(store, command):
     """libhdf5 has such faults; here a library in front of it plays one, on one of three files."""
     if b"__asan_init" in pathlib.Path(store.binary).read_bytes():
@@ -202,6 +202,8 @@ def test_a_file_that_crashes_libhdf5_is_a_finding_and_the_others_are_checked(sto
     assert {finding["run"] for finding in report["findings"]} == {"b"}
     assert {finding["code"] for finding in report["findings"]} == {"ecorrupt"}
     assert report["runs"] >= 2
+    if command == "reindex":
+        store("reindex", "data")
     assert "no findings" in store.text("verify", "data")
 
 

@@ -309,6 +309,7 @@ static inline void recording_verify(esk_store *store)
 	esk_error err = {0};
 	options.finding = recording_print_finding;
 	options.threads = 1;
+	options.untried = true; /* it is called often, and what it finds fails the test in any case */
 	assert_ok(esk_store_verify(store, &options, &report, &err), &err);
 	if (report.findings > 0)
 		fail_msg("verify has %llu findings", (unsigned long long)report.findings);

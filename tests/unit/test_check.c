@@ -20,6 +20,8 @@ typedef struct findings {
 	char last_dataset[256];
 	char last_message[512];
 	esk_status last_code;
+	uint64_t crashing; /* files that a child process did not survive */
+	char crashing_file[256];
 } findings;
 
 static void note_finding(void *arg, const esk_finding *finding)
@@ -31,6 +33,11 @@ static void note_finding(void *arg, const esk_finding *finding)
 	snprintf(f->last_dataset, sizeof f->last_dataset, "%s",
 		finding->dataset != NULL ? finding->dataset : "");
 	snprintf(f->last_message, sizeof f->last_message, "%s", finding->message);
+	if (strstr(finding->message, "does not survive") != NULL) {
+		assert_int_equal(finding->code, ESK_ECORRUPT);
+		f->crashing++;
+		snprintf(f->crashing_file, sizeof f->crashing_file, "%s", finding->file);
+	}
 	if (getenv("ESK_TEST_VERBOSE") != NULL)
 		recording_print_finding(NULL, finding);
 }
@@ -196,6 +203,137 @@ static void damaged_chunks_are_found_and_repaired_around(void **state)
 	esk_reader_close(reader);
 	assert_int_equal(verify(&p, &f).findings, 0);
 	place_close(&p);
+}
+
+/* ---- damage that libhdf5 (1.10.8) does not survive ---- */
+
+/* Puts `bytes` in the place of `wanted`, which stands in the file at `skip` bytes before it. */
+static void overwrite(
+	const char *path, const void *wanted, size_t wanted_size, size_t skip, const void *bytes, size_t size)
+{
+	struct stat st;
+	int fd = open(path, O_RDWR);
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	char *content = malloc((size_t)st.st_size);
+	assert_int_equal(pread(fd, content, (size_t)st.st_size, 0), st.st_size);
+	char *found = memmem(content, (size_t)st.st_size, wanted, wanted_size);
+	assert_non_null(found);
+	assert_int_equal(pwrite(fd, bytes, size, found - content + (off_t)skip), size);
+	free(content);
+	close(fd);
+}
+
+/* The first text of a heap has more bytes than memory has behind it. */
+static void damage_heap(const char *path)
+{
+	static const uint64_t size = UINT64_C(1) << 32;
+	overwrite(path, "GCOL\1", 5, 16 + 8, &size, sizeof size);
+}
+
+static void check_crashing(test_dir *dir, bool sealed)
+{
+	place p = place_make(dir);
+	findings f;
+	esk_check_report report;
+	esk_error err = {0};
+	char path[400], name[256] = "bad.h5";
+	record_checked(&p, "bad", sealed ? 32u << 10 : 0);
+	record_checked(&p, "good", 0);
+	if (sealed) {
+		esk_query *query;
+		bool row;
+		assert_ok(esk_query_open(p.store,
+				  "SELECT file FROM segments s JOIN runs r ON r.id = s.run_id WHERE r.name = "
+				  "'bad' "
+				  "AND sealed ORDER BY number LIMIT 1",
+				  &query, &err),
+			&err);
+		assert_ok(esk_query_step(query, &row, &err), &err);
+		snprintf(name, sizeof name, "%s", (const char *)esk_query_value(query, 0).data);
+		esk_query_close(query);
+	}
+	uint64_t files = verify(&p, &f).files;
+	snprintf(path, sizeof path, "%s/%s", p.path, name);
+	damage_heap(path);
+	if (esk_h5_probe(path, &err) == ESK_OK) {
+		print_message("this libhdf5 survives it\n");
+		place_close(&p);
+		return;
+	}
+	report = verify(&p, &f);
+	assert_int_equal(report.files, files);
+	assert_int_equal(report.runs, 2);
+	assert_true(report.findings > 0);
+	assert_int_equal(f.crashing, 1);
+	assert_string_equal(f.crashing_file, name);
+	report = repair(&p, &f);
+	assert_int_equal(report.files, files);
+	assert_int_equal(f.crashing, 1);
+	esk_check_options options = ESK_CHECK_OPTIONS_INIT;
+	options.run = "bad";
+	options.finding = note_finding;
+	options.arg = &f;
+	assert_ok(esk_store_repair(p.store, &options, &report, &err), &err);
+	assert_int_equal(f.crashing, 2);
+	assert_string_equal(f.crashing_file, name);
+	snprintf(path, sizeof path, "%s/%s.damaged", p.path, name);
+	assert_false(esk_os_exists(path));
+	place_close(&p);
+	f = (findings){0};
+	assert_ok(esk_store_reindex(p.path, &options, &report, &err), &err);
+	assert_int_equal(report.files, files);
+	assert_int_equal(f.crashing, 1);
+	place_open(&p);
+	esk_reader *reader = place_reader(&p, "good");
+	recording_check_rows(reader, "/", 0, ROWS, SALT);
+	esk_reader_close(reader);
+	place_close(&p);
+}
+
+static void a_file_that_crashes_libhdf5_is_a_finding(void **state)
+{
+	check_crashing(*state, false);
+}
+
+static void a_sealed_segment_that_crashes_libhdf5_is_a_finding(void **state)
+{
+	check_crashing(*state, true);
+}
+
+/* Where children are ignored, nobody tells how they ended. */
+static void a_program_that_ignores_its_children_learns_of_crashes_too(void **state)
+{
+	signal(SIGCHLD, SIG_IGN);
+	check_crashing(*state, false);
+	signal(SIGCHLD, SIG_DFL);
+}
+
+/* A file that nobody knows is tried out before the catalogue takes it, as one that cannot be read. */
+static void opening_a_store_survives_a_file_that_crashes_libhdf5(void **state)
+{
+	place p = place_make(*state);
+	char path[200], other[200], command[500];
+	esk_error err = {0};
+	findings f;
+	record_checked(&p, "good", 0);
+	place_close(&p);
+	snprintf(path, sizeof path, "%s/good.h5", p.path);
+	snprintf(other, sizeof other, "%s/stray.h5", p.path);
+	snprintf(command, sizeof command, "cp %s %s", path, other);
+	assert_int_equal(system(command), 0);
+	damage_heap(other);
+	if (esk_h5_probe(other, &err) == ESK_OK)
+		return;
+	for (int i = 0; i < 2; i++) {
+		place_open(&p);
+		assert_int_equal(place_query(&p, "SELECT count(*) FROM streams"), 1);
+		esk_reader *reader = place_reader(&p, "good");
+		recording_check_rows(reader, "/", 0, ROWS, SALT);
+		esk_reader_close(reader);
+		assert_int_equal(verify(&p, &f).findings, 1);
+		assert_string_equal(f.crashing_file, "stray.h5");
+		place_close(&p);
+	}
 }
 
 /* ---- damage anywhere ----
@@ -409,6 +547,10 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		ONE(a_sound_store_has_no_findings),
 		ONE(damaged_chunks_are_found_and_repaired_around),
+		ONE(a_file_that_crashes_libhdf5_is_a_finding),
+		ONE(a_sealed_segment_that_crashes_libhdf5_is_a_finding),
+		ONE(a_program_that_ignores_its_children_learns_of_crashes_too),
+		ONE(opening_a_store_survives_a_file_that_crashes_libhdf5),
 		ONE(damage_anywhere_is_survived),
 		ONE(a_catalogue_that_disagrees_is_found_and_rebuilt),
 		ONE(reindex_waits_for_nobody),

@@ -343,7 +343,7 @@ static void what_is_overwritten_on_a_full_disk_is_counted_once(void **state)
 	esk_index_file *files;
 	size_t files_count;
 	uint64_t in_file = 0;
-	assert_ok(esk_index_scan(&g.os, g.store, "run", &files, &files_count, &err), &err);
+	assert_ok(esk_index_scan(&g.os, g.store, "run", NULL, &files, &files_count, &err), &err);
 	assert_int_equal(files_count, 1);
 	for (size_t i = 0; i < files[0].gap_count; i++)
 		in_file += files[0].gaps[i].records;

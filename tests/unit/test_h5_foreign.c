@@ -203,9 +203,9 @@ static void damage_that_libhdf5_does_not_survive_is_found_by_the_probe(void **st
 	add(file, "x", "x:u8[3]", 4097);
 	commit(file);
 	close_file(file);
-	assert_ok(esk_h5_probe(esk_os_posix(), path, &err), &err);
+	assert_ok(esk_h5_probe(path, &err), &err);
 	write_at(path, find_in(path, dims, sizeof dims), none, sizeof none);
-	if (esk_h5_probe(esk_os_posix(), path, &err) == ESK_ECORRUPT) {
+	if (esk_h5_probe(path, &err) == ESK_ECORRUPT) {
 		assert_non_null(strstr(err.message, path));
 		return;
 	}
@@ -248,7 +248,7 @@ static void random_damage_gives_errors(void **state)
 			unsigned char byte = (unsigned char)(random >> 40);
 			write_at(copy, (long)((random >> 33) % 6000), &byte, 1);
 		}
-		if (esk_h5_probe(esk_os_posix(), copy, &err) != ESK_OK ||
+		if (esk_h5_probe(copy, &err) != ESK_OK ||
 			esk_h5_open_read(esk_os_posix(), copy, &file, &err) != ESK_OK)
 			continue;
 		walk all = {"", 100};

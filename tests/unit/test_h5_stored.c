@@ -159,7 +159,7 @@ static void a_damaged_index_is_told_and_the_rest_listed(void **state)
 		fseek(stream, at, SEEK_SET);
 		fputc(flipped, stream);
 		fflush(stream);
-		if (esk_h5_probe(esk_os_posix(), path, &err) == ESK_OK) {
+		if (esk_h5_probe(path, &err) == ESK_OK) {
 			esk_h5_dataset *dataset = open_x(esk_os_posix(), path, &file);
 			if (esk_h5_list_chunks(dataset, &list, &err) == ESK_OK) {
 				for (uint64_t i = 0; i < list.count; i++)

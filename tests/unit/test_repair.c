@@ -7,6 +7,10 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+/* There are thousands of repairs here, of files that libhdf5 survives: a process for each would take longer.
+ */
+static const esk_check_options untried = {.struct_size = sizeof(esk_check_options), .untried = true};
+
 #define ROWS 60
 #define LOST_ROWS (4 + 3)
 
@@ -179,7 +183,8 @@ static void finish(rig *g, const damaged *d, bool exactly, const char *when)
 	esk_check_report report;
 	esk_error err = {0};
 	check_name(g, when);
-	if (open_store(g, &store, &err) != ESK_OK || esk_store_repair(store, NULL, &report, &err) != ESK_OK)
+	if (open_store(g, &store, &err) != ESK_OK ||
+		esk_store_repair(store, &untried, &report, &err) != ESK_OK)
 		fail_msg("%s, and then: %s", when, err.message);
 	check_repaired(g, store, d, exactly, when);
 	assert_ok(esk_store_close(store, &err), &err);
@@ -226,12 +231,12 @@ static uint64_t repair_with_fault(
 	esk_fault_clear(g.fault);
 	esk_fault_fail_at(g.fault, call, errnum, false);
 
-	esk_status status = esk_store_repair(store, NULL, &report, &err);
+	esk_status status = esk_store_repair(store, &untried, &report, &err);
 	uint64_t calls = esk_fault_calls(g.fault);
 	*failures += status != ESK_OK;
 	esk_fault_clear(g.fault);
 	check_name(&g, when);
-	if (esk_store_repair(store, NULL, &report, &err) != ESK_OK) /* of the same handle */
+	if (esk_store_repair(store, &untried, &report, &err) != ESK_OK) /* of the same handle */
 		fail_msg("%s, and then: %s", when, err.message);
 	check_repaired(&g, store, d, call == 0, when);
 	assert_ok(esk_store_close(store, &err), &err);
@@ -271,7 +276,7 @@ static uint64_t repair_with_cut(test_dir *dir, const damaged *d, bool links, uin
 	assert_ok(open_store(&g, &store, &err), &err);
 	esk_fault_clear(g.fault);
 	esk_fault_cut_at(g.fault, call);
-	esk_store_repair(store, NULL, &report, &err);
+	esk_store_repair(store, &untried, &report, &err);
 	uint64_t calls = esk_fault_calls(g.fault);
 	esk_store_close(store, &err);
 	esk_fault_reboot(g.fault);
@@ -370,7 +375,7 @@ static uint64_t repair_in_child(rig *g, uint64_t call)
 		bool done = open_store(g, &store, NULL) == ESK_OK;
 		changes = 0;
 		kill_at = call;
-		done = done && esk_store_repair(store, NULL, &report, NULL) == ESK_OK;
+		done = done && esk_store_repair(store, &untried, &report, NULL) == ESK_OK;
 		_exit(done && write(ends[1], &changes, sizeof changes) == sizeof changes ? 0 : 1);
 	}
 	close(ends[1]);
@@ -459,11 +464,11 @@ static void a_run_that_somebody_has_is_neither_repaired_nor_cleaned_up(void **st
 	snprintf(kept, sizeof kept, "%s/run.h5.damaged", g.store);
 	spill(path, "in the making", 13);
 	assert_ok(open_store(&g, &store, &err), &err);
-	assert_ok(esk_store_repair(store, NULL, &report, &err), &err);
+	assert_ok(esk_store_repair(store, &untried, &report, &err), &err);
 	assert_true(esk_os_exists(path));
 	assert_false(esk_os_exists(kept));
 	esk_run_hold_drop(&hold);
-	assert_ok(esk_store_repair(store, NULL, &report, &err), &err);
+	assert_ok(esk_store_repair(store, &untried, &report, &err), &err);
 	check_repaired(&g, store, &d, true, "once it is free");
 	assert_ok(esk_store_close(store, &err), &err);
 	rig_end(&g);
@@ -490,7 +495,7 @@ static void a_commit_left_in_the_journal_is_completed_first(void **state)
 	assert_ok(esk_h5_commit_finish(file, NULL, &err), &err);
 	esk_h5_abandon(file);
 	assert_true(esk_os_exists(journal));
-	assert_ok(esk_store_repair(store, NULL, &report, &err), &err);
+	assert_ok(esk_store_repair(store, &untried, &report, &err), &err);
 	assert_false(esk_os_exists(journal));
 	assert_true(report.gap_rows == LOST_ROWS);
 	assert_ok(esk_h5_open_write(&g.os, path, &file, NULL, &err), &err);
