@@ -80,13 +80,11 @@ uint64_t cli_json_number(const json_t *object, const char *key)
 
 static const char runs_sql[] =
 	"SELECT name, CASE state WHEN 0 THEN 'recording' WHEN 1 THEN 'finished' ELSE 'foreign' END AS state, "
-	"rows,"
-	" (SELECT ifnull(sum(bytes), 0) FROM segments WHERE run_id = runs.id AND pruned = 0) AS bytes,"
-	" (SELECT count(*) FROM segments WHERE run_id = runs.id AND pruned = 0) AS segments,"
-	" (SELECT count(*) FROM streams WHERE run_id = runs.id) AS streams,"
-	" (SELECT count(*) FROM gaps WHERE run_id = runs.id) AS gaps,"
-	" created_ns, updated_ns, commit_number AS commits, pid, metadata FROM runs"
-	" WHERE ?1 IS NULL OR name = ?1 ORDER BY created_ns, name";
+	"rows, (SELECT ifnull(sum(bytes), 0) FROM segments WHERE run_id = runs.id AND pruned = 0) AS bytes, "
+	"(SELECT count(*) FROM segments WHERE run_id = runs.id AND pruned = 0) AS segments, (SELECT count(*) "
+	"FROM streams WHERE run_id = runs.id) AS streams, (SELECT count(*) FROM gaps WHERE run_id = runs.id) "
+	"AS gaps, created_ns, updated_ns, commit_number AS commits, pid, metadata FROM runs WHERE ?1 IS NULL "
+	"OR name = ?1 ORDER BY created_ns, name";
 
 int cli_runs(cli_place *place, const char *name, json_t **ret_runs)
 {
@@ -112,10 +110,8 @@ int cli_segments(cli_place *place, const char *run, json_t **ret_segments)
 {
 	return cli_sql(place,
 		"SELECT number, file, CASE WHEN sealed THEN 'sealed' ELSE 'live' END AS state, "
-		"segments.created_ns,"
-		" sealed_ns, bytes FROM segments JOIN runs ON runs.id = run_id WHERE runs.name = ?1 AND "
-		"pruned = 0 ORDER BY "
-		"number",
+		"segments.created_ns, sealed_ns, bytes FROM segments JOIN runs ON runs.id = run_id WHERE "
+		"runs.name = ?1 AND pruned = 0 ORDER BY number",
 		run, ret_segments);
 }
 

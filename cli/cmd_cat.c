@@ -536,11 +536,9 @@ const cli_command cli_cat = {
 	.summary = "print rows as a table, CSV, JSON lines or Arrow",
 	.usage = "[STORE] REF | RUN [STREAM] [--csv | --json | -f FORMAT] [OPTIONS]",
 	.description = "Prints the rows of a stream, or of one dataset. STREAM may be left out where a run "
-		       "has only one; / is the "
-		       "root. A cell of more than 16 elements is printed as the ref that gets it, unless "
-		       "--full is given. In CSV, "
-		       "a smaller array becomes a field per element. Missing cells are - in text, empty in "
-		       "CSV, null in JSON.",
+		       "has only one; / is the root. A cell of more than 16 elements is printed as the ref "
+		       "that gets it, unless --full is given. In CSV, a smaller array becomes a field per "
+		       "element. Missing cells are - in text, empty in CSV, null in JSON.",
 	.options = (const cli_option[]){{"csv", 0, NULL, NULL, "print CSV"},
 		{"json", 0, NULL, NULL, "print JSON lines: an object per row"},
 		{"format", 'f', "FORMAT", "text|csv|json|arrow",

@@ -99,10 +99,9 @@ const cli_command cli_verify = {
 	.name = "verify",
 	.summary = "read and check every chunk",
 	.usage = "[STORE] [RUN] [-j N] [--json]",
-	.description =
-		"Reads and decodes every chunk of every committed file (of RUN alone, if named) and compares "
-		"checksums, row counts and catalogue. Changes nothing. Exits with 1 where something is "
-		"found.",
+	.description = "Reads and decodes every chunk of every committed file (of RUN alone, if named) and "
+		       "compares checksums, row counts and catalogue. Changes nothing. Exits with 1 where "
+		       "something is found.",
 	.options = check_options,
 	.examples = (const cli_example[]){{"esker verify data", "the whole store"},
 		{"esker verify data game --json", "one run, for scripts"}, {0}},
@@ -173,11 +172,9 @@ const cli_command cli_repair = {
 	.summary = "salvage what is readable of damaged files",
 	.usage = "[STORE] [RUN] [-j N] [--json]",
 	.description = "Recovers what a crash left, then copies every readable chunk of each damaged file "
-		       "into a new one, records "
-		       "the rows of unreadable chunks as gaps, verifies the new file and only then replaces "
-		       "the old one, which "
-		       "stays beside it as FILE.damaged. Sound files are left alone. Exits with 1 where "
-		       "findings remain.",
+		       "into a new one, records the rows of unreadable chunks as gaps, verifies the new file "
+		       "and only then replaces the old one, which stays beside it as FILE.damaged. Sound "
+		       "files are left alone. Exits with 1 where findings remain.",
 	.options = check_options,
 	.examples = (const cli_example[]){{"esker repair data", "the whole store"}, {0}},
 	.needs = CLI_STORE,
@@ -235,9 +232,8 @@ const cli_command cli_reindex = {
 	.name = "reindex",
 	.summary = "rebuild the catalogue from the HDF5 files",
 	.usage = "[STORE] [-j N] [--json]",
-	.description =
-		"Makes a new esker.db from the HDF5 files in the directory alone; the old one is kept as "
-		"esker.db.old. Nobody else may have the store open.",
+	.description = "Makes a new esker.db from the HDF5 files in the directory alone; the old one is kept "
+		       "as esker.db.old. Nobody else may have the store open.",
 	.options = check_options,
 	.examples = (const cli_example[]){{"esker reindex data", "after esker.db was lost or damaged"}, {0}},
 	.needs = CLI_DIRECTORY,

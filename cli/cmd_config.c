@@ -84,12 +84,11 @@ const cli_command cli_config = {
 	.name = "config",
 	.summary = "show the settings of recording services and where each came from",
 	.usage = "[--config FILE] [--json]",
-	.description =
-		"Prints every setting that sessions and the daemon use: what it is, and whether that is "
-		"the default, a line of esker.toml, or an environment variable (ESKER_STORAGE_KEY, "
-		"ESKER_DAEMON_KEY), which over-rides the file. The file is that of --config, that which "
-		"ESKER_CONFIG names, or esker.toml in the current directory. An unknown key, a wrong type "
-		"and a bad value are errors that name file and line, or the variable.",
+	.description = "Prints every setting that sessions and the daemon use: what it is, and whether that "
+		       "is the default, a line of esker.toml, or an environment variable (ESKER_STORAGE_KEY, "
+		       "ESKER_DAEMON_KEY), which over-rides the file. The file is that of --config, that "
+		       "which ESKER_CONFIG names, or esker.toml in the current directory. An unknown key, a "
+		       "wrong type and a bad value are errors that name file and line, or the variable.",
 	.options =
 		(const cli_option[]){{"config", 0, "FILE", "file", "read this file, which has to be there"},
 			{"json", 0, NULL, NULL, "print JSON"}, {0}},

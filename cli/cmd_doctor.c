@@ -77,26 +77,22 @@ static void collect_hints(report *r, const esk_machine *m, size_t plugins, rings
 	cli_buf a, b;
 	if (m->shm_total_bytes == 0)
 		hint(r, "there is no /dev/shm: rings are files in the store's spool/, which stalls producers "
-			"during "
-			"write-back; in a container, start it with --shm-size=1g");
+			"during write-back; in a container, start it with --shm-size=1g");
 	else if (m->shm_free_bytes < SHM_WANTED_BYTES)
 		hint(r,
 			"/dev/shm has %s free of %s: rings that do not fit go to the store's spool/; in a "
-			"container start "
-			"it with --shm-size=1g, elsewhere 'mount -o remount,size=1G /dev/shm', or use a "
-			"smaller --ring",
+			"container start it with --shm-size=1g, elsewhere 'mount -o remount,size=1G "
+			"/dev/shm', or use a smaller --ring",
 			cli_bytes(m->shm_free_bytes, &a), cli_bytes(m->shm_total_bytes, &b));
 	if (left.count > 0)
 		hint(r,
-			"/dev/shm holds %s (%s): of recordings that run, or of ones that were "
-			"killed; 'esker "
+			"/dev/shm holds %s (%s): of recordings that run, or of ones that were killed; 'esker "
 			"repair' of such a store recovers its rows and removes them",
 			cli_counted(left.count, "ring", &b), cli_bytes(left.bytes, &a));
 	if (m->fsync_median_ns > FSYNC_SLOW_NS)
 		hint(r,
 			"making data durable takes %s here: commit less often (--commit-interval 5s) or keep "
-			"the store on "
-			"a local SSD",
+			"the store on a local SSD",
 			cli_span(m->fsync_median_ns, &a));
 	if (m->cores == 1)
 		hint(r, "one core: producer and codec share it; codec none or lz4 leaves it more time");
@@ -110,8 +106,8 @@ static void collect_hints(report *r, const esk_machine *m, size_t plugins, rings
 	if (plugins == 0)
 		hint(r,
 			"no HDF5 filter plugins in %s: Esker needs none, but h5dump and other stock tools "
-			"cannot read zstd, "
-			"lz4, blosc or bitshuffle columns without; in Python 'pip install hdf5plugin'",
+			"cannot read zstd, lz4, blosc or bitshuffle columns without; in Python 'pip install "
+			"hdf5plugin'",
 			m->plugin_path[0] != '\0' ? m->plugin_path : "the plugin path");
 	if (m->memory_bytes > 0 && m->memory_bytes < (2ull << 30))
 		hint(r, "%s of memory: give --ring 64M or less", cli_bytes(m->memory_bytes, &a));
@@ -202,10 +198,8 @@ const cli_command cli_doctor = {
 	.summary = "tell what this machine offers for recording",
 	.usage = "[DIR] [--json]",
 	.description = "Looks at cores, SIMD, memory, /dev/shm, HDF5 and its plugins, and measures for under "
-		       "a second: "
-		       "how long DIR takes to make data durable, memory copy and gzip:1. Advice follows "
-		       "where something "
-		       "is short.",
+		       "a second: how long DIR takes to make data durable, memory copy and gzip:1. Advice "
+		       "follows where something is short.",
 	.options = (const cli_option[]){{"json", 0, NULL, NULL, "print JSON"}, {0}},
 	.examples =
 		(const cli_example[]){{"esker doctor data", "measure on the disk that holds \"data\""}, {0}},

@@ -90,10 +90,8 @@ typedef struct files {
 
 static int list_files(esk_store *store, const char *run, files *ret_files)
 {
-	static const char sql[] =
-		"SELECT s.file FROM segments s JOIN runs r ON r.id = s.run_id WHERE r.name = ?1 "
-		"AND s.pruned = 0 "
-		"ORDER BY s.number";
+	static const char sql[] = "SELECT s.file FROM segments s JOIN runs r ON r.id = s.run_id WHERE r.name "
+				  "= ?1 AND s.pruned = 0 ORDER BY s.number";
 	esk_query *query = NULL;
 	esk_error err = {0};
 	esk_value name = {.kind = ESK_TEXT, .data = run, .size = strlen(run)};

@@ -59,12 +59,10 @@ const cli_command cli_episodes = {
 	.name = "episodes",
 	.summary = "list the episodes of a run",
 	.usage = "[STORE] RUN|FILE [--json | --csv]",
-	.description =
-		"One line an episode, in the order of their beginning: row of its first step, steps, the sum "
-		"of its rewards, seed, how it ended, and when. An episode that was cut off (the program was "
-		"killed, or is still recording it) is unfinished. FILE is a run's HDF5 file outside a store. "
-		"In "
-		"SQL, they are the view 'episodes' of 'esker query'.",
+	.description = "One line an episode, in the order of their beginning: row of its first step, steps, "
+		       "the sum of its rewards, seed, how it ended, and when. An episode that was cut off "
+		       "(the program was killed, or is still recording it) is unfinished. FILE is a run's "
+		       "HDF5 file outside a store. In SQL, they are the view 'episodes' of 'esker query'.",
 	.options = (const cli_option[]){{"json", 0, NULL, NULL, "print JSON, an array of objects"},
 		{"csv", 0, NULL, NULL, "print CSV"}, {0}},
 	.examples = (const cli_example[]){{"esker episodes data breakout", "every episode"},

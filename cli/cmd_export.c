@@ -245,11 +245,8 @@ const cli_command cli_export = {
 	.description = "minari: a replay as a dataset of the Minari package, in DIR/data, with a group for "
 		       "each episode; spaces are made from dtypes and shapes, unless the run's metadata has "
 		       "observation_space and action_space. video: the frames of a REF, or with --episode of "
-		       "a RUN, as .mp4, .gif, .mkv or "
-		       ".webm, made by ffmpeg. npz: a REF, "
-		       "or every "
-		       "array of a RUN, as numpy's .npz (numpy.load); missing cells are zeros, and "
-		       "<name>_valid says "
+		       "a RUN, as .mp4, .gif, .mkv or .webm, made by ffmpeg. npz: a REF, or every array of a "
+		       "RUN, as numpy's .npz (numpy.load); missing cells are zeros, and <name>_valid says "
 		       "which are there. The file appears whole or not at all.",
 	.options = (const cli_option[]){{"every", 'n', "N", NULL, "take every N-th row"},
 		{"episode", 'e', "N", NULL, "the rows of an episode of the RUN (-1: the last)"},

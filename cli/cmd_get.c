@@ -289,15 +289,12 @@ const cli_command cli_get = {
 	.usage = "[STORE] REF [-o FILE] [-f FORMAT] [OPTIONS], [STORE] RUN --episode N [-o FILE] [OPTIONS]",
 	.description =
 		"The file's ending says the format. Without -o: a summary on a terminal, else JSON on "
-		"standard output. PNG "
-		"takes cells of height x width, with 1, 3 or 4 channels (channels first, too), 8 or "
-		"16 bits; other numbers "
-		"are stretched from their least to their greatest value. A stack of pictures "
-		"(84x84x4) is shown side by "
-		"side, a range of rows as a contact sheet. "
-		"Arrow (.arrow: an IPC file, .arrows: an IPC stream, and so to standard output) also "
-		"takes the REF of a whole stream (h5://RUN/STREAM/A:B), or a RUN of one stream: then "
-		"it has all columns. --episode gives all columns of its steps. Missing cells are null.",
+		"standard output. PNG takes cells of height x width, with 1, 3 or 4 channels (channels "
+		"first, too), 8 or 16 bits; other numbers are stretched from their least to their greatest "
+		"value. A stack of pictures (84x84x4) is shown side by side, a range of rows as a contact "
+		"sheet. Arrow (.arrow: an IPC file, .arrows: an IPC stream, and so to standard output) also "
+		"takes the REF of a whole stream (h5://RUN/STREAM/A:B), or a RUN of one stream: then it has "
+		"all columns. --episode gives all columns of its steps. Missing cells are null.",
 	.options = (const cli_option[]){{"output", 'o', "FILE", "file", "write there; - is standard output"},
 		{"format", 'f', "FORMAT", "png|npy|arrow|arrows|raw|json|summary",
 			"png, npy, arrow, arrows, raw, json or summary"},

@@ -10,11 +10,10 @@
 static const char store_rule[] =
 	"The store is the first of: -C DIR; the first argument, if it is a directory that holds a catalogue "
 	"(esker.db); the environment variable ESKER_STORE; the current directory.";
-static const char ref_rule[] = "A REF names rows of a dataset: h5://RUN/PATH/INDEX, "
-			       "h5://RUN/PATH/START:STOP, or h5://RUN/PATH for all of it. "
-			       "PATH is STREAM/COLUMN, or an end of it that only one column has. "
-			       "Characters that a URI reserves are "
-			       "percent-encoded.";
+static const char ref_rule[] =
+	"A REF names rows of a dataset: h5://RUN/PATH/INDEX, h5://RUN/PATH/START:STOP, or h5://RUN/PATH for "
+	"all of it. PATH is STREAM/COLUMN, or an end of it that only one column has. Characters that a URI "
+	"reserves are percent-encoded.";
 
 /* Writes `text` broken into lines of WIDTH, each after `indent` blanks; the first begins at column `at`. */
 static void put_wrapped(FILE *out, const char *text, size_t indent, size_t at)
@@ -171,8 +170,7 @@ void cli_print_man(FILE *out)
 		out);
 	fputs(".SH DESCRIPTION\n", out);
 	put_roff(out, "Esker records fast streams of arrays into ordinary HDF5 files, without stalling the "
-		      "producer and "
-		      "without losing an acknowledged record, and finds any row again.");
+		      "producer and without losing an acknowledged record, and finds any row again.");
 	fputs("\n.PP\n", out);
 	put_roff(out, store_rule);
 	fputs("\n.PP\n", out);
@@ -188,12 +186,10 @@ void cli_print_man(FILE *out)
 	      "directory.\n",
 		out);
 	fputs(".TP\n\\fBESKER_STORAGE_\\fIKEY\\fR, \\fBESKER_DAEMON_\\fIKEY\\fR\nSettings, over those of the "
-	      "file; "
-	      "\\(aqesker config\\(aq shows them.\n",
+	      "file; \\(aqesker config\\(aq shows them.\n",
 		out);
 	fputs(".TP\n\\fBESKER_KEY_FILE\\fR, \\fBESKER_KEY\\fR\nThe file of the key for encrypted segments, "
-	      "or the key as 64 "
-	      "hexadecimal digits.\n",
+	      "or the key as 64 hexadecimal digits.\n",
 		out);
 	fputs(".TP\n\\fBNO_COLOR\\fR\nIf set and not empty, nothing is coloured.\n", out);
 	fputs(".TP\n\\fBHDF5_PLUGIN_PATH\\fR\nWhere libhdf5 looks for filter plugins.\n", out);

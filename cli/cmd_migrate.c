@@ -127,9 +127,8 @@ static int parse_options(const cli_args *args, esk_replay_migrate_options *optio
 	options->drop_blobs = cli_flag(args, "drop-blobs");
 	options->no_refs = cli_flag(args, "no-refs");
 	if (options->drop_blobs && options->no_refs)
-		return cli_usage(args,
-			"--drop-blobs and --no-refs exclude each other: without refs the database "
-			"would not tell where its arrays are");
+		return cli_usage(args, "--drop-blobs and --no-refs exclude each other: without refs the "
+				       "database would not tell where its arrays are");
 	return CLI_OK;
 }
 
@@ -143,9 +142,8 @@ static int migrate(
 	esk_status status = esk_replay_migrate(place->store, path, options, &report, &err);
 	cli_progress_end();
 	if (status == ESK_ECLOSED && cli_stop_requested())
-		return cli_fail(
-			"interrupted in the phase \"%s\": what was done stays done, and the same command "
-			"goes on from there",
+		return cli_fail("interrupted in the phase \"%s\": what was done stays done, and the same "
+				"command goes on from there",
 			m->phase != NULL ? m->phase : "read");
 	if (status != ESK_OK)
 		return cli_fail_with(&err);
@@ -187,17 +185,13 @@ const cli_command cli_migrate = {
 	.name = "migrate",
 	.summary = "move arrays out of a telemetry database",
 	.usage = "telemetry DATABASE [STORE] [--run NAME] [--drop-blobs] [OPTIONS]",
-	.description = "Moves the arrays of an SQLite database, whose table steps holds observation and "
-		       "render_payload as "
-		       "JSON, into a run per run_id; STORE is made if it is not there. Every array is parsed "
-		       "again and "
-		       "compared with what is read back. Then the table gets the columns frame_ref, obs_ref "
-		       "and replay_row, "
-		       "and with --drop-blobs what was moved becomes NULL and the file shrinks. May be "
-		       "stopped or killed at "
-		       "any moment: the same command goes on. What cannot be parsed is listed and stays; "
-		       "then the command "
-		       "exits with 1.",
+	.description =
+		"Moves the arrays of an SQLite database, whose table steps holds observation and "
+		"render_payload as JSON, into a run per run_id; STORE is made if it is not there. Every "
+		"array is parsed again and compared with what is read back. Then the table gets the columns "
+		"frame_ref, obs_ref and replay_row, and with --drop-blobs what was moved becomes NULL and "
+		"the file shrinks. May be stopped or killed at any moment: the same command goes on. What "
+		"cannot be parsed is listed and stays; then the command exits with 1.",
 	.options =
 		(const cli_option[]){
 			{"run", 'r', "NAME", NULL,

@@ -121,10 +121,9 @@ const cli_command cli_query = {
 	.summary = "ask the catalogue in SQL (read-only)",
 	.usage = "[STORE] SQL [-p VALUE]... [--json | --csv]",
 	.description = "Runs one SELECT (or WITH, EXPLAIN, read-only PRAGMA) over the catalogue: tables "
-		       "runs, segments, "
-		       "streams, columns, extents, gaps, metadata; views v_runs, v_segments, v_columns, "
-		       "v_gaps, which have names "
-		       "and readable times. Times in the tables are nanoseconds since the Unix epoch.",
+		       "runs, segments, streams, columns, extents, gaps, metadata; views v_runs, v_segments, "
+		       "v_columns, v_gaps, which have names and readable times. Times in the tables are "
+		       "nanoseconds since the Unix epoch.",
 	.options =
 		(const cli_option[]){
 			{"param", 'p', "VALUE", NULL,

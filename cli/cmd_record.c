@@ -491,8 +491,7 @@ static int run_record(cli_args *args)
 static const cli_option record_options[] = {
 	{"columns", 'c', "SPEC", NULL,
 		"the columns, as NAME:DTYPE[SHAPE]: 'frame:u8[210,160,3] action:i32'; a ? behind it allows "
-		"missing cells, "
-		"@CODEC names a codec; may be left out with .npy files"},
+		"missing cells, @CODEC names a codec; may be left out with .npy files"},
 	{"source", 0, "SOURCE", "system|csv|arrow|video",
 		"what to record instead of raw rows: this machine, CSV lines with a header, an Arrow IPC "
 		"stream, or raw pictures"},
@@ -531,21 +530,16 @@ const cli_command cli_record = {
 	.usage = "[STORE] RUN -c SPEC [OPTIONS] < ROWS\n       esker record [STORE] RUN [OPTIONS] "
 		 "[COLUMN=]FILE.npy...\n       esker record [STORE] [RUN] --source system|csv|arrow|video "
 		 "[OPTIONS]",
-	.description =
-		"Without files, rows come from standard input: the columns of a row packed one behind "
-		"the other, native "
-		"little-endian, without padding. With files, each is a column and its first dimension "
-		"the rows. While it "
-		"runs, rows are committed at the interval; the end of the input, Ctrl-C and SIGTERM "
-		"commit and close the "
-		"file. A last row that is incomplete is an error; the rows before it are kept. Sizes: "
-		"64M and 64MiB are "
-		"64*2^20 bytes, 64MB is 64*10^6. With --source system, CPU times, memory, disk and network "
-		"counters, pressure and temperatures of this machine are columns with units. With --source "
-		"csv, "
-		"the first line names the columns (\"voltage (V)\": a name and its units); -c chooses among "
-		"them and says their dtypes, else the second line decides. A run of a source needs no name: "
-		"it is then called after source and time.",
+	.description = "Without files, rows come from standard input: the columns of a row packed one behind "
+		       "the other, native little-endian, without padding. With files, each is a column and "
+		       "its first dimension the rows. While it runs, rows are committed at the interval; the "
+		       "end of the input, Ctrl-C and SIGTERM commit and close the file. A last row that is "
+		       "incomplete is an error; the rows before it are kept. Sizes: 64M and 64MiB are "
+		       "64*2^20 bytes, 64MB is 64*10^6. With --source system, CPU times, memory, disk and "
+		       "network counters, pressure and temperatures of this machine are columns with units. "
+		       "With --source csv, the first line names the columns (\"voltage (V)\": a name and its "
+		       "units); -c chooses among them and says their dtypes, else the second line decides. A "
+		       "run of a source needs no name: it is then called after source and time.",
 	.options = record_options,
 	.examples = (const cli_example[]){{"camera --raw | esker record data night -c 'frame:u16[1024,1024]' "
 					   "--segment-size 4G",

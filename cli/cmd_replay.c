@@ -29,9 +29,8 @@ static int parse_options(const cli_args *args, cli_play *play, uint64_t *ret_col
 		return cli_usage(args, "--width: a number from 1 to %d was expected, found \"%s\"",
 			COLUMNS_MOST, width);
 	if (cli_value(args, "steps") == NULL && !cli_screen_possible())
-		return cli_usage(args,
-			"replay plays in a terminal, and standard input and output are none; --steps A:B "
-			"prints steps, 'esker export video' makes a film");
+		return cli_usage(args, "replay plays in a terminal, and standard input and output are none; "
+				       "--steps A:B prints steps, 'esker export video' makes a film");
 	return CLI_OK;
 }
 
@@ -86,14 +85,12 @@ const cli_command cli_replay = {
 	.name = "replay",
 	.summary = "play a run in the terminal",
 	.usage = "[STORE] RUN|FILE [--episode N] [--start STEP] [--fps N]",
-	.description =
-		"Shows the frames of the run's episodes (or observations that are pictures), with action and "
-		"reward beside them, and goes on to the next episode. Keys: space pauses; h, l and the "
-		"arrows "
-		"step; [, ] (or p, n) change the episode; 0 and $ go to its first and last step, g to one by "
-		"number; + and - change the speed; q quits. Half-block characters in colour where the "
-		"terminal has colour, characters from dark to light where it has none. A run that is being "
-		"recorded can be stepped into as it grows.",
+	.description = "Shows the frames of the run's episodes (or observations that are pictures), with "
+		       "action and reward beside them, and goes on to the next episode. Keys: space pauses; "
+		       "h, l and the arrows step; [, ] (or p, n) change the episode; 0 and $ go to its first "
+		       "and last step, g to one by number; + and - change the speed; q quits. Half-block "
+		       "characters in colour where the terminal has colour, characters from dark to light "
+		       "where it has none. A run that is being recorded can be stepped into as it grows.",
 	.options = (const cli_option[]){{"episode", 'e', "N", NULL, "begin with this episode (-1: the last)"},
 		{"start", 0, "STEP", NULL, "begin with this step of it"},
 		{"fps", 0, "N", NULL, "steps a second; default: 30"},

@@ -196,15 +196,11 @@ const cli_command cli_send = {
 	.name = "send",
 	.summary = "send Arrow record batches to the daemon of a store",
 	.usage = "[STORE] INSTRUMENT [FILE|-] [OPTIONS]",
-	.description =
-		"Sends an Arrow IPC stream or file, or the stream on standard input, to the daemon that "
-		"serves "
-		"the store, batch by batch, and waits until all of it is on disk. Batches larger than the "
-		"daemon's messages are divided. The end of the input, Ctrl-C and SIGTERM end it; what was "
-		"sent "
-		"stays. A batch of another schema than the instrument has is refused, and the message says "
-		"what "
-		"is different.",
+	.description = "Sends an Arrow IPC stream or file, or the stream on standard input, to the daemon "
+		       "that serves the store, batch by batch, and waits until all of it is on disk. Batches "
+		       "larger than the daemon's messages are divided. The end of the input, Ctrl-C and "
+		       "SIGTERM end it; what was sent stays. A batch of another schema than the instrument "
+		       "has is refused, and the message says what is different.",
 	.options = send_options,
 	.examples = (const cli_example[]){{"esker send data scope waveforms.arrow", "a file"},
 		{"acquire --arrow | esker send data scope", "what a program writes, as long as it runs"},

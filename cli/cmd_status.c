@@ -175,11 +175,9 @@ const cli_command cli_status = {
 	.name = "status",
 	.summary = "ask the daemon of a store how it is",
 	.usage = "[STORE] [--json|--prometheus]",
-	.description =
-		"Prints what the daemon has done, how its session and each ring are, and whether commits "
-		"work. "
-		"Exits with 1 where no daemon answers, or commits or rings have trouble (with --prometheus: "
-		"where none answers).",
+	.description = "Prints what the daemon has done, how its session and each ring are, and whether "
+		       "commits work. Exits with 1 where no daemon answers, or commits or rings have trouble "
+		       "(with --prometheus: where none answers).",
 	.options = status_options,
 	.examples = (const cli_example[]){{"esker status data", "for people"},
 		{"esker status data --prometheus", "for a collector"}, {0}},

@@ -142,11 +142,10 @@ const cli_command cli_ls = {
 	.name = "ls",
 	.summary = "list runs, or the columns and files of one",
 	.usage = "[STORE] [RUN] [--json] [--names]",
-	.description = "Without RUN: every run with its rows, size, time and state: recording, finished, "
-		       "interrupted (its "
-		       "recorder is gone; opening the store for writing recovers it) or foreign (a file that "
-		       "something else "
-		       "wrote). With RUN: its streams, columns and segments.",
+	.description =
+		"Without RUN: every run with its rows, size, time and state: recording, finished, "
+		"interrupted (its recorder is gone; opening the store for writing recovers it) or foreign (a "
+		"file that something else wrote). With RUN: its streams, columns and segments.",
 	.options = (const cli_option[]){{"json", 0, NULL, NULL, "print JSON"},
 		{"names", 0, NULL, NULL, "print the names of the runs alone, one a line"}, {0}},
 	.examples = (const cli_example[]){{"esker ls data", "the runs of the store \"data\""},
@@ -200,11 +199,9 @@ static int info_store(cli_place *place, bool json)
 {
 	json_t *sums;
 	int code = cli_sql(place,
-		"SELECT (SELECT count(*) FROM runs) AS runs, (SELECT ifnull(sum(rows), 0) FROM runs) AS rows,"
-		" (SELECT count(*) FROM segments WHERE pruned = 0) AS files, (SELECT ifnull(sum(bytes), 0) "
-		"FROM segments WHERE pruned = 0) AS "
-		"bytes,"
-		" (SELECT count(*) FROM gaps) AS gaps",
+		"SELECT (SELECT count(*) FROM runs) AS runs, (SELECT ifnull(sum(rows), 0) FROM runs) AS "
+		"rows, (SELECT count(*) FROM segments WHERE pruned = 0) AS files, (SELECT ifnull(sum(bytes), "
+		"0) FROM segments WHERE pruned = 0) AS bytes, (SELECT count(*) FROM gaps) AS gaps",
 		NULL, &sums);
 	if (code != CLI_OK)
 		return code;
@@ -412,10 +409,8 @@ const cli_command cli_info = {
 	.summary = "describe a store, a run, a dataset or an HDF5 file",
 	.usage = "[STORE] [RUN | REF | FILE.h5] [--json]",
 	.description = "Tells everything about a run: state, times, commits, columns with dtype, chunk rows, "
-		       "codec and "
-		       "compression, segments, gaps, metadata; and what a stock HDF5 reader needs for its "
-		       "codecs. FILE.h5 may "
-		       "be any HDF5 file, in a store or not.",
+		       "codec and compression, segments, gaps, metadata; and what a stock HDF5 reader needs "
+		       "for its codecs. FILE.h5 may be any HDF5 file, in a store or not.",
 	.options = (const cli_option[]){{"json", 0, NULL, NULL, "print JSON"}, {0}},
 	.examples = (const cli_example[]){{"esker info data game", "the run \"game\" of the store \"data\""},
 		{"esker info -C data h5://game/frames", "one of its columns"},

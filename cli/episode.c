@@ -126,8 +126,7 @@ static int open_named(cli_place *place, const char *what, cli_selection *s, esk_
 		*ret_dataset = code == CLI_OK ? cli_replay_pictures(s->replay) : NULL;
 		if (code == CLI_OK && *ret_dataset == NULL)
 			code = cli_fail("%s: there are no pictures in /frames or /observations; name another "
-					"dataset: "
-					"h5://%s/DATASET",
+					"dataset: h5://%s/DATASET",
 				what, what);
 		return code;
 	}

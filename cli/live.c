@@ -17,9 +17,8 @@
 #define DAQ_FOLDER "spool/daq"
 
 static const char streams_sql[] =
-	"SELECT r.name AS run, s.name AS stream, r.updated_ns AS updated, r.pid AS pid, "
-	"ifnull((SELECT max(first_row + rows) FROM extents e WHERE e.run_id = r.id AND e.stream = s.stream), "
-	"0) AS rows "
+	"SELECT r.name AS run, s.name AS stream, r.updated_ns AS updated, r.pid AS pid, ifnull((SELECT "
+	"max(first_row + rows) FROM extents e WHERE e.run_id = r.id AND e.stream = s.stream), 0) AS rows "
 	"FROM runs r JOIN streams s ON s.run_id = r.id WHERE r.state = 0 ORDER BY r.name, s.stream";
 
 /* A ring or reader that stays open from one look to the next. */

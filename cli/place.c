@@ -41,8 +41,7 @@ static int check_first_word(const cli_args *args, const cli_place *place)
 	const char *word = place->words[0];
 	if (is_directory(word) && (strchr(word, '/') != NULL || !is_store(place->path)))
 		return cli_fail("%s: a directory, but no store (it holds no esker.db): 'esker init %s' makes "
-				"an empty "
-				"one, 'esker reindex %s' a catalogue for the HDF5 files in it",
+				"an empty one, 'esker reindex %s' a catalogue for the HDF5 files in it",
 			word, word, word);
 	return CLI_OK;
 }
@@ -85,8 +84,7 @@ int cli_place_open_store(cli_place *place, bool read_only)
 	if (!is_store(place->path)) {
 		const char *what = is_directory(place->path) ? "holds no esker.db" : "is no directory";
 		return cli_fail("%s: no store here (it %s): name one with -C DIR, as the first argument or "
-				"in ESKER_STORE; "
-				"'esker init DIR' makes one",
+				"in ESKER_STORE; 'esker init DIR' makes one",
 			place->path, what);
 	}
 	esk_store_options options = ESK_STORE_OPTIONS_INIT;

@@ -43,9 +43,8 @@ static int lay_out(const cli_selection *s, const cli_picture *picture, sheet *sh
 	double height = (double)lines * (double)(sh->frame_height + GUTTER) - GUTTER;
 	double size = width * height * (double)(frame->channels * frame->bytes);
 	if (width > SIDE_MOST_PIXELS || height > SIDE_MOST_PIXELS || size > (double)SHEET_MOST_BYTES)
-		return cli_fail("%s: %" PRIu64
-				" frames make a picture of %.0f x %.0f pixels; take a range, --every N or a "
-				"smaller --scale",
+		return cli_fail("%s: %" PRIu64 " frames make a picture of %.0f x %.0f pixels; take a range, "
+				"--every N or a smaller --scale",
 			s->text, s->count, width, height);
 	cli_raster_make(&sh->all, (uint64_t)width, (uint64_t)height, frame->channels, frame->bytes);
 	return CLI_OK;

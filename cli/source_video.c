@@ -48,9 +48,9 @@ static int run_video(cli_source *source, cli_recorder *r)
 		cli_recorder_tick(r);
 	}
 	if (code == CLI_OK && ended && v->filled > 0)
-		code = cli_fail("standard input ended inside picture %" PRIu64
-				": %zu of its %zu bytes came; --size and "
-				"--pixels must be those of the pictures",
+		code = cli_fail(
+			"standard input ended inside picture %" PRIu64
+			": %zu of its %zu bytes came; --size and --pixels must be those of the pictures",
 			r->rows, v->filled, v->frame_bytes);
 	return code;
 }

@@ -28,8 +28,7 @@ esk_status esk_frame_read(const void *data, uint64_t max_message_bytes, esk_fram
 	if (magic != ESK_FRAME_MAGIC)
 		return esk_fail(err, ESK_ECORRUPT,
 			"a message begins with 0x%08" PRIX32
-			", expected 0x%08X: the peer does not speak this "
-			"protocol, or lost its place in it",
+			", expected 0x%08X: the peer does not speak this protocol, or lost its place in it",
 			magic, ESK_FRAME_MAGIC);
 	if ((version & 0xFFFF) != ESK_FRAME_VERSION || version >> 16 != 0)
 		return esk_fail(err, ESK_EVERSION,

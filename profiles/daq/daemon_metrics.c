@@ -115,8 +115,7 @@ static void put_rings(FILE *out, json_t *rings)
 			put_head(out, "ring", &ring_metrics[i]);
 		else if (json_array_size(rings) > 0)
 			fputs("# HELP esker_ring_ok Whether the ring is drained without trouble.\n# TYPE "
-			      "esker_ring_ok "
-			      "gauge\n",
+			      "esker_ring_ok gauge\n",
 				out);
 		json_array_foreach(rings, k, ring)
 		{

@@ -170,8 +170,7 @@ static esk_status look_at_steps(esk_legacy *legacy, esk_error *err)
 	if (!legacy->has[ESK_LEGACY_OBSERVATION] && !legacy->has[ESK_LEGACY_RENDER])
 		return esk_fail(err, ESK_EUNSUPPORTED,
 			"%s: the table `steps` has neither a column `observation` nor `render_payload`: "
-			"there is "
-			"nothing to migrate",
+			"there is nothing to migrate",
 			legacy->path);
 	return ESK_OK;
 }
@@ -408,8 +407,8 @@ static esk_status prepare_change(esk_legacy *legacy, esk_error *err)
 {
 	char sql[512];
 	size_t size = (size_t)snprintf(sql, sizeof sql,
-		"UPDATE steps SET replay_row = ?2, frame_ref = coalesce(?3, frame_ref), "
-		"obs_ref = coalesce(?4, obs_ref)");
+		"UPDATE steps SET replay_row = ?2, frame_ref = coalesce(?3, frame_ref), obs_ref = "
+		"coalesce(?4, obs_ref)");
 	if (legacy->has[ESK_LEGACY_RENDER])
 		size += (size_t)snprintf(sql + size, sizeof sql - size,
 			", render_payload = CASE WHEN ?5 THEN NULL ELSE render_payload END");
@@ -504,8 +503,7 @@ static esk_status check_room(const char *directory, const char *path, uint64_t n
 		return ESK_OK;
 	return esk_fail(err, ESK_ENOSPC,
 		"%s: the arrays are dropped, but the file keeps its size: VACUUM needs %llu MB free in %s, "
-		"where "
-		"%llu MB are; make room (or set SQLITE_TMPDIR), then run the same command again",
+		"where %llu MB are; make room (or set SQLITE_TMPDIR), then run the same command again",
 		path, (unsigned long long)(needed >> 20) + 1, directory, (unsigned long long)(there >> 20));
 }
 

@@ -33,8 +33,7 @@ static esk_status fail_foreign(const matching *m, const char *what, uint64_t row
 {
 	return esk_fail(err, ESK_ECORRUPT,
 		"run \"%s\", row %llu: %s; it was migrated from another database, or this one was changed "
-		"since. "
-		"Migrate into another store",
+		"since. Migrate into another store",
 		m->run->name, (unsigned long long)row, what);
 }
 

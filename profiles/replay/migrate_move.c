@@ -236,8 +236,7 @@ static esk_status check_payloads(const moving *m, const esk_migrate_step *step, 
 		return ESK_OK;
 	return esk_fail(err, ESK_ENOTFOUND,
 		"the arrays of run \"%s\" were moved into another store, and dropped from %s (as at rowid "
-		"%lld): name "
-		"that store",
+		"%lld): name that store",
 		m->run->name, m->work->path, (long long)step->rowid);
 }
 

@@ -182,8 +182,7 @@ static esk_status add_run(planning *p, const char *legacy_name, uint32_t *ret_ru
 		if (strcmp(plan->runs[i].name, run->name) == 0)
 			return esk_fail(err, ESK_EEXIST,
 				"the run_ids \"%.100s\" and \"%.100s\" both become the run \"%.100s\"; "
-				"rename one of "
-				"them in the database",
+				"rename one of them in the database",
 				plan->runs[i].legacy_name, legacy_name, run->name);
 	*ret_run = (uint32_t)plan->run_count++;
 	return ESK_OK;

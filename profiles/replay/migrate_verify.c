@@ -38,8 +38,7 @@ static esk_status fail_differs(
 	const esk_migrate_step *step = &v->work->plan.steps[row->step];
 	return esk_fail(err, ESK_ECORRUPT,
 		"h5://%s/%s/%llu is not what the database has at rowid %lld: %s. Nothing was dropped; 'esker "
-		"verify' "
-		"checks the run's file",
+		"verify' checks the run's file",
 		v->run->name, esk_migrate_payload_names[payload], (unsigned long long)step->row,
 		(long long)step->rowid, what);
 }

@@ -161,50 +161,45 @@ esk_status esk_replay_read_reals(
 
 /* ---- lists of rows ---- */
 
-/* The cells of `rows`; *ret_cells to free. */
-static esk_status read_cells(esk_dataset *dataset, const uint64_t *rows, size_t count, esk_column *ret_column,
-	uint8_t **ret_cells, esk_error *err)
+typedef void (*take_fn)(void *to, size_t i, double value);
+
+static void take_real(void *to, size_t i, double value)
 {
-	esk_status status = check_number(dataset, ret_column, err);
+	((double *)to)[i] = value;
+}
+
+static void take_flag(void *to, size_t i, double value)
+{
+	((uint8_t *)to)[i] = value != 0;
+}
+
+/* Gives `take` the number at each of `rows`. */
+static esk_status read_at(
+	esk_dataset *dataset, const uint64_t *rows, size_t count, take_fn take, void *to, esk_error *err)
+{
+	esk_column column;
+	esk_status status = check_number(dataset, &column, err);
 	if (status != ESK_OK)
 		return status;
-	size_t bytes = count * ret_column->dtype.size_bytes;
+	size_t size = column.dtype.size_bytes, bytes = count * size;
 	uint8_t *cells = malloc(bytes + 1);
 	if (cells == NULL)
 		return esk_fail_memory(err, bytes, "numbers");
 	status = esk_dataset_read_rows(dataset, rows, count, cells, bytes, err);
-	if (status != ESK_OK) {
-		free(cells);
-		return status;
-	}
-	*ret_cells = cells;
-	return ESK_OK;
+	for (size_t i = 0; i < count && status == ESK_OK; i++)
+		take(to, i, real_at(column.dtype.kind, cells + i * size));
+	free(cells);
+	return status;
 }
 
 esk_status esk_replay_read_reals_at(
 	esk_dataset *dataset, const uint64_t *rows, size_t count, double *ret_values, esk_error *err)
 {
-	esk_column column;
-	uint8_t *cells;
-	esk_status status = read_cells(dataset, rows, count, &column, &cells, err);
-	if (status != ESK_OK)
-		return status;
-	for (size_t i = 0; i < count; i++)
-		ret_values[i] = real_at(column.dtype.kind, cells + i * column.dtype.size_bytes);
-	free(cells);
-	return ESK_OK;
+	return read_at(dataset, rows, count, take_real, ret_values, err);
 }
 
 esk_status esk_replay_read_flags_at(
 	esk_dataset *dataset, const uint64_t *rows, size_t count, uint8_t *ret_flags, esk_error *err)
 {
-	esk_column column;
-	uint8_t *cells;
-	esk_status status = read_cells(dataset, rows, count, &column, &cells, err);
-	if (status != ESK_OK)
-		return status;
-	for (size_t i = 0; i < count; i++)
-		ret_flags[i] = real_at(column.dtype.kind, cells + i * column.dtype.size_bytes) != 0;
-	free(cells);
-	return ESK_OK;
+	return read_at(dataset, rows, count, take_flag, ret_flags, err);
 }

@@ -114,8 +114,8 @@ static esk_status open_streams(esk_replay_writer *writer, esk_error *err)
 	esk_replay_columns_index(columns, index, sizeof index - 1);
 	steps.index = index;
 	steps.rows_attribute = "total_steps";
-	episodes.index = "replay_episodes(episode = ids, start = starts, length = lengths, total_reward ="
-			 " total_reward, seed = seed, outcome = outcome, ended_ns = ended)";
+	episodes.index = "replay_episodes(episode = ids, start = starts, length = lengths, total_reward = "
+			 "total_reward, seed = seed, outcome = outcome, ended_ns = ended)";
 	episodes.rows_attribute = "total_episodes";
 	esk_status status = esk_run_stream_with(
 		writer->run, "/", columns->steps, columns->step_count, &steps, &writer->steps, err);

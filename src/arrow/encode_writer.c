@@ -141,8 +141,7 @@ static esk_status decide(esk_arrow_writer *writer, uint32_t index, esk_error *er
 	else if (writer->is_file)
 		return esk_fail(err, ESK_EUNSUPPORTED,
 			"column \"%s\": the dictionary of this batch is another one than before, and an "
-			"Arrow file has "
-			"one per column; write a stream, or unify the dictionaries",
+			"Arrow file has one per column; write a stream, or unify the dictionaries",
 			tree->nodes[0].path);
 	return ESK_OK;
 }

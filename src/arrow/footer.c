@@ -46,8 +46,7 @@ static esk_status check_block(
 		(uint64_t)body > r->end - (uint64_t)offset - (uint64_t)metadata)
 		return esk_fail(r->err, ESK_ECORRUPT,
 			"the footer of an Arrow file has %s %llu at byte %lld with %d + %lld bytes: its "
-			"messages are in "
-			"bytes 8 to %llu",
+			"messages are in bytes 8 to %llu",
 			what, (unsigned long long)index, (long long)offset, metadata, (long long)body,
 			(unsigned long long)r->end);
 	esk_arrow_subject subject = {.code = ESK_ECORRUPT, .number = index, .at_byte = (uint64_t)offset};

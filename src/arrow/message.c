@@ -122,8 +122,7 @@ esk_status esk_arrow_message_read(esk_arrow_subject *subject, const void *data, 
 	if (message.prefix_bytes == 0 || size - message.prefix_bytes < message.metadata_bytes)
 		return esk_arrow_wrong(subject, NULL, ESK_ECORRUPT, err,
 			"it is cut short: %llu bytes are there, and %llu of metadata were expected behind "
-			"the first "
-			"%llu",
+			"the first %llu",
 			(unsigned long long)size, (unsigned long long)message.metadata_bytes,
 			(unsigned long long)message.prefix_bytes);
 	message.bytes = message.prefix_bytes + message.metadata_bytes;
@@ -169,8 +168,7 @@ esk_status esk_arrow_batch_read(const esk_arrow_subject *subject, esk_arrow_mess
 		if (codec > 1 || method != 0)
 			return esk_arrow_wrong(subject, NULL, ESK_EUNSUPPORTED, err,
 				"its body is compressed with codec %d by method %d: LZ4 frames (0) and "
-				"Zstandard (1) by "
-				"buffer (0) are read",
+				"Zstandard (1) by buffer (0) are read",
 				codec, method);
 		batch.codec = codec == 0 ? ESK_ARROW_LZ4 : ESK_ARROW_ZSTD;
 	}

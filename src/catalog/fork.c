@@ -127,8 +127,7 @@ esk_status esk_fork_ready(esk_error *err)
 		else
 			status = esk_fail(err, ESK_EUNSUPPORTED,
 				"this build of SQLite has no system call table: the catalogue cannot be "
-				"opened in a "
-				"process forked from one that had it open");
+				"opened in a process forked from one that had it open");
 	}
 	pthread_mutex_unlock(&ready_lock);
 	return status;

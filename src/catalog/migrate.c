@@ -53,8 +53,7 @@ static esk_status read_version(sqlite3 *db, const char *path, int64_t *ret_versi
 	if (!empty && (application != ESK_CATALOG_APPLICATION_ID || version < 1))
 		return esk_fail(err, ESK_ECORRUPT,
 			"catalogue %s: expected application id 0x%x, found 0x%llx: a database of another "
-			"program; "
-			"move it away and run `esker reindex`",
+			"program; move it away and run `esker reindex`",
 			path, ESK_CATALOG_APPLICATION_ID, (unsigned long long)application);
 	*ret_version = version;
 	return ESK_OK;
@@ -93,8 +92,7 @@ esk_status esk_sql_adapt(sqlite3 *db, const char *path, esk_error *err)
 		if (esk_migrations[i].reading == NULL)
 			return esk_fail(err, ESK_EVERSION,
 				"catalogue %s has version %lld, expected %d: open the store once for writing "
-				"to "
-				"migrate it",
+				"to migrate it",
 				path, (long long)version, esk_migration_count);
 		rc = sqlite3_exec(db, esk_migrations[i].reading, NULL, NULL, NULL);
 	}

@@ -178,8 +178,7 @@ static esk_status header_read(
 		l->block_elements = block_bytes / l->element_bytes;
 	if (l->block_elements % MULTIPLE != 0)
 		return esk_fail(err, ESK_ECORRUPT,
-			"bitshuffle: the header tells of blocks of %zu elements; expected a "
-			"multiple of 8",
+			"bitshuffle: the header tells of blocks of %zu elements; expected a multiple of 8",
 			l->block_elements);
 	if (total > limit)
 		return esk_fail(err, ESK_ECORRUPT,

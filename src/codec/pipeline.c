@@ -77,8 +77,8 @@ esk_status esk_pipeline_check(const esk_pipeline *pipeline, esk_error *err)
 		const esk_stage *stage = esk_stage_find(filter->id);
 		if (stage == NULL)
 			return esk_fail(err, ESK_EUNSUPPORTED,
-				"filter %u (%s) is not one of deflate, shuffle, fletcher32, szip, "
-				"lzf, blosc, lz4, bitshuffle, zstd",
+				"filter %u (%s) is not one of deflate, shuffle, fletcher32, szip, lzf, "
+				"blosc, lz4, bitshuffle, zstd",
 				filter->id, foreign_name(filter->id));
 		if (filter->value_count > ESK_MAX_FILTER_VALUES)
 			return esk_fail(err, ESK_EUNSUPPORTED,

@@ -245,8 +245,8 @@ esk_status esk_pool_create(uint32_t threads, uint32_t queue_jobs, esk_pool **ret
 		threads = esk_os_cores();
 	if (threads > THREADS_MAX || queue_jobs == 0)
 		return esk_fail(err, ESK_EINVAL,
-			"codec pool of %u threads and a queue of %u jobs; expected 1 to %d threads "
-			"(0: one per core) and at least 1 job",
+			"codec pool of %u threads and a queue of %u jobs; expected 1 to %d threads (0: one "
+			"per core) and at least 1 job",
 			threads, queue_jobs, THREADS_MAX);
 	pthread_once(&fork_once, fork_watch);
 

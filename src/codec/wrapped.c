@@ -234,8 +234,7 @@ esk_status esk_szip_check(const esk_filter *filter, esk_error *err)
 	if (!fits)
 		return esk_fail(err, ESK_ECORRUPT,
 			"filter szip: %u values {%u, %u, %u, %u}; expected options, an even 2 to 32 pixels "
-			"per block, 1 to 32 or "
-			"64 bits per pixel, up to 128 blocks per scanline",
+			"per block, 1 to 32 or 64 bits per pixel, up to 128 blocks per scanline",
 			filter->value_count, v[0], v[1], v[2], v[3]);
 	return ESK_OK;
 }

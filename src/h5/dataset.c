@@ -260,8 +260,7 @@ static esk_status check_chunk(const esk_column *column, uint64_t chunk_rows, esk
 		return ESK_OK;
 	return esk_fail(err, ESK_ERANGE,
 		"column '%s': a chunk of %llu rows does not fit HDF5's 4 GiB per chunk (or is empty): use "
-		"fewer rows "
-		"per chunk",
+		"fewer rows per chunk",
 		column->name, (unsigned long long)chunk_rows);
 }
 

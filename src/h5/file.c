@@ -113,8 +113,7 @@ static esk_status check_superblock(esk_h5 *file, esk_error *err)
 			return ESK_OK;
 		return esk_fail(err, ESK_EUNSUPPORTED,
 			"%s has superblock version %u (expected at most 2), which cannot be committed to: "
-			"copy it with "
-			"'h5repack --high=1' first",
+			"copy it with 'h5repack --high=1' first",
 			file->path, head[8]);
 	}
 	return esk_fail(err, ESK_ECORRUPT, "%s is not an HDF5 file: it has no HDF5 signature", file->path);

@@ -18,8 +18,8 @@ static esk_status place_check(
 	if (esk_add_u64(place->address, place->size_bytes, &end) && end <= file_end)
 		return ESK_OK;
 	esk_fail(err, ESK_ECORRUPT,
-		"%llu bytes at %llu reach beyond the end of the file (%llu): it was cut or damaged; "
-		"esker repair salvages the rest",
+		"%llu bytes at %llu reach beyond the end of the file (%llu): it was cut or damaged; esker "
+		"repair salvages the rest",
 		(unsigned long long)place->size_bytes, (unsigned long long)place->address,
 		(unsigned long long)file_end);
 	return fail_chunk(dataset, chunk, ESK_ECORRUPT, err);

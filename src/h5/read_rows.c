@@ -106,8 +106,7 @@ static esk_status read_contiguous(esk_h5_dataset *dataset, const esk_h5_grid *gr
 		end > esk_jfile_end(jfile))
 		return esk_fail(err, ESK_ECORRUPT,
 			"%s: dataset %s: %llu rows of %llu bytes at %llu reach beyond the end of the file "
-			"(%llu): it was cut or "
-			"damaged",
+			"(%llu): it was cut or damaged",
 			esk_h5_path(dataset->file), info->path, (unsigned long long)grid->rows,
 			(unsigned long long)grid->cell_bytes, (unsigned long long)info->contiguous_address,
 			(unsigned long long)esk_jfile_end(jfile));

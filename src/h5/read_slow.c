@@ -53,8 +53,7 @@ static esk_status fail_read(const esk_h5_dataset *dataset, uint64_t row, uint64_
 	if (status == ESK_ECORRUPT && info->chunked && filter_missing(&info->pipeline, &filter))
 		return esk_fail(err, ESK_EUNSUPPORTED,
 			"%s: dataset %s needs HDF5 filter %u, which is neither built in nor found as a "
-			"plugin: "
-			"HDF5_PLUGIN_PATH says where plugins are looked for",
+			"plugin: HDF5_PLUGIN_PATH says where plugins are looked for",
 			esk_h5_path(dataset->file), info->path, filter);
 	return status;
 }

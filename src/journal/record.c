@@ -281,8 +281,7 @@ static esk_status load_headers(const esk_os *os, int fd, const char *path, uint6
 			return ESK_OK;
 		return esk_fail(err, ESK_ECORRUPT,
 			"%s: the journal's header is damaged or it is not a journal: restore it, or remove "
-			"it to take "
-			"the file beside it as it is",
+			"it to take the file beside it as it is",
 			path);
 	}
 	bool second = kinds[1] == HEADER_WHOLE &&
@@ -291,8 +290,7 @@ static esk_status load_headers(const esk_os *os, int fd, const char *path, uint6
 	if (header->version != ESK_JOURNAL_VERSION || header->page_bytes != ESK_PAGE_BYTES)
 		return esk_fail(err, ESK_EVERSION,
 			"%s: the journal has version %u with pages of %u bytes, this Esker knows version %u "
-			"with %u: "
-			"open it with the Esker that wrote it",
+			"with %u: open it with the Esker that wrote it",
 			path, header->version, header->page_bytes, ESK_JOURNAL_VERSION, ESK_PAGE_BYTES);
 	state->header = *header;
 	state->generation = header->generation;

@@ -83,8 +83,7 @@ static esk_status find_column(
 	if (columns[c].rank != 0)
 		return esk_fail(p->err, ESK_ESHAPE,
 			"index: field \"%s\": a cell of column \"%s\" is an array: expected one number or "
-			"text, or "
-			"\"%s?\" for whether it is there",
+			"text, or \"%s?\" for whether it is there",
 			field->name, name, name);
 	if (field->dtype.kind == ESK_C64 || field->dtype.kind == ESK_C128)
 		return esk_fail(p->err, ESK_ETYPE,

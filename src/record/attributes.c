@@ -226,8 +226,7 @@ esk_status esk_attributes_check_apart(const esk_recorder *r, const esk_stream *s
 	}
 	return taken ? esk_fail(err, ESK_EINVAL,
 			       "run \"%s\", stream \"%s\": the root attribute \"%s\", which is to count its "
-			       "rows, "
-			       "holds something else: choose another name",
+			       "rows, holds something else: choose another name",
 			       r->name, stream->name, name)
 		     : ESK_OK;
 }

@@ -104,8 +104,7 @@ esk_status esk_missing_fill(
 		add_gap(r, stream, sequence, 0, ESK_CAUSE_DAMAGED);
 		esk_log(&r->logger, ESK_LOG_ERROR,
 			"run \"%s\", stream \"%s\": ring record %llu says that it begins with row %llu where "
-			"row "
-			"%llu must come; its rows are kept where they come",
+			"row %llu must come; its rows are kept where they come",
 			r->name, stream->name, (unsigned long long)sequence, (unsigned long long)row,
 			(unsigned long long)stream->promised);
 	}

@@ -114,8 +114,7 @@ static esk_status claim(esk_stream *stream, uint64_t rows, uint64_t bytes, esk_r
 	if (bytes > esk_ring_max_payload(stream->recorder->ring))
 		return esk_fail(err, ESK_ERANGE,
 			"stream \"%s\": %llu rows take %llu bytes, a record takes at most %llu: append fewer "
-			"rows at once or give the run "
-			"a larger ring (ring_bytes)",
+			"rows at once or give the run a larger ring (ring_bytes)",
 			stream->name, (unsigned long long)rows, (unsigned long long)bytes,
 			(unsigned long long)esk_ring_max_payload(stream->recorder->ring));
 	pthread_mutex_lock(&stream->producer);

@@ -23,8 +23,7 @@ static esk_status step_to(const esk_ring *ring, uint32_t number, uint64_t *ret_a
 		if (left < sizeof *one || one->size_bytes > left - sizeof *one)
 			return esk_fail(err, ESK_ECORRUPT,
 				"ring %s: declaration %u, at byte %llu, does not fit into the %llu bytes "
-				"that are "
-				"declared",
+				"that are declared",
 				ring->path, i, (unsigned long long)at, (unsigned long long)used);
 		if (i == number) {
 			*ret_at = at;
@@ -91,9 +90,7 @@ static esk_status append(
 		whole > ring->declarations_bytes - declared.position)
 		return esk_fail(err, ESK_ENOSPC,
 			"ring %s: a declaration of %zu bytes does not fit; %llu of %llu bytes are taken by "
-			"%llu "
-			"others; make "
-			"the ring with larger declarations_bytes",
+			"%llu others; make the ring with larger declarations_bytes",
 			ring->path, size, (unsigned long long)declared.position,
 			(unsigned long long)ring->declarations_bytes, (unsigned long long)declared.count);
 	ring_declaration *one = (ring_declaration *)(void *)(ring->declarations + declared.position);
@@ -115,9 +112,7 @@ esk_status esk_ring_declare(
 	if (ring->extension == NULL || size > ring->declarations_bytes)
 		return esk_fail(err, ESK_ENOSPC,
 			"ring %s has room for %llu bytes of declarations, and this one has %zu; make the "
-			"ring with "
-			"larger "
-			"declarations_bytes",
+			"ring with larger declarations_bytes",
 			ring->path, (unsigned long long)ring->declarations_bytes, size);
 	uint32_t check = esk_crc32c(0, bytes, size);
 	uint32_t number = find(ring, bytes, size, check); /* without the lock: most are declared already */

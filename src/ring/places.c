@@ -31,8 +31,7 @@ esk_status esk_ring_lock(esk_ring *ring, const char *what, ring_pair_value *ret_
 		if (esk_monotonic_ns() >= deadline)
 			return esk_fail(err, ESK_EBUSY,
 				"ring %s: process %llu stands still while it changes consumers or "
-				"declarations; %s waited "
-				"%u s for it",
+				"declarations; %s waited %u s for it",
 				ring->path, (unsigned long long)(now.position >> 32), what,
 				RING_LOCK_NS / 1000000000u);
 		sched_yield();
@@ -379,9 +378,7 @@ static esk_status check_place(const esk_ring *ring, uint32_t i, esk_error *err)
 	if (!is_place_position(ring, held, head) || !is_place_position(ring, released, head))
 		return esk_fail(err, ESK_ECORRUPT,
 			"ring %s: consumer \"%s\" stands at %llu and holds %llu, where no record starts "
-			"before the "
-			"head "
-			"%llu",
+			"before the head %llu",
 			ring->path, place->name, (unsigned long long)released, (unsigned long long)held,
 			(unsigned long long)head);
 	return ESK_OK;

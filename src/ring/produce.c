@@ -269,9 +269,8 @@ static esk_status fail_timeout(esk_ring *ring, uint32_t payload_bytes, esk_error
 		atomic_load(&ring->header->reserve.position) - atomic_load(&ring->trailer->tail.position);
 	bool drained = atomic_load(&ring->trailer->drain.position) >> 32 != 0;
 	return esk_fail(err, ESK_ETIMEDOUT,
-		"ring %s had no room for a record of %u bytes for %.3f s: %llu of %llu bytes are not "
-		"%s and %s; "
-		"%s faster, make the ring larger, or let it overwrite",
+		"ring %s had no room for a record of %u bytes for %.3f s: %llu of %llu bytes are not %s and "
+		"%s; %s faster, make the ring larger, or let it overwrite",
 		ring->path, payload_bytes, (double)ring->block_timeout_ns / 1e9, (unsigned long long)used,
 		(unsigned long long)ring->capacity, ring->consumers > 0 ? "released" : "committed",
 		ring->consumers > 0 ? "its slowest consumer is behind, or there is none that may not lose"
@@ -343,8 +342,7 @@ static esk_status evict_for(esk_ring *ring, uint32_t payload_bytes, uint64_t *de
 		if (esk_monotonic_ns() >= *deadline)
 			return esk_fail(err, ESK_ETIMEDOUT,
 				"ring %s is full and its oldest record was reserved but not published for %u "
-				"ms; publish or "
-				"abandon reservations quickly, or make the ring larger",
+				"ms; publish or abandon reservations quickly, or make the ring larger",
 				ring->path, RING_EVICT_WAIT_NS / 1000000);
 		if (spins < RING_SPINS)
 			sched_yield();
@@ -362,8 +360,7 @@ static esk_status wait_for_intent(esk_ring *ring, uint64_t *deadline, esk_error 
 	if (esk_monotonic_ns() >= *deadline)
 		return esk_fail(err, ESK_ETIMEDOUT,
 			"ring %s: all %u reservations at a time are taken, by threads that stand still or by "
-			"processes that "
-			"died; drain it",
+			"processes that died; drain it",
 			ring->path, RING_INTENTS);
 	sched_yield();
 	return ESK_OK;
@@ -379,8 +376,7 @@ static esk_status make_room(esk_ring *ring, uint32_t payload_bytes, uint64_t *de
 	default:
 		return esk_fail(err, ESK_EFULL,
 			"ring %s has no room for a record of %u bytes and its policy is to reject; keep the "
-			"row and "
-			"try again once more is committed",
+			"row and try again once more is committed",
 			ring->path, payload_bytes);
 	}
 }
@@ -388,8 +384,8 @@ static esk_status make_room(esk_ring *ring, uint32_t payload_bytes, uint64_t *de
 static esk_status fail_large(const esk_ring *ring, uint64_t payload_bytes, esk_error *err)
 {
 	return esk_fail(err, ESK_ERANGE,
-		"a record of %llu bytes is too large for ring %s, which takes up to %llu; make the "
-		"ring larger",
+		"a record of %llu bytes is too large for ring %s, which takes up to %llu; make the ring "
+		"larger",
 		(unsigned long long)payload_bytes, ring->path, (unsigned long long)ring->max_payload);
 }
 

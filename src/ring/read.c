@@ -194,8 +194,7 @@ static esk_status fail_broken(esk_ring *ring, ring_reader *reader, esk_error *er
 	move_on(reader, esk_ring_resync(ring, position, sequence), sequence);
 	return esk_fail(err, ESK_ECORRUPT,
 		"ring %s: at position %llu, where the record with sequence %llu or a later one must be, "
-		"there is no "
-		"valid header; reading goes on at position %llu",
+		"there is no valid header; reading goes on at position %llu",
 		ring->path, (unsigned long long)position, (unsigned long long)sequence,
 		(unsigned long long)reader->cursor);
 }
@@ -218,8 +217,7 @@ static esk_status fail_payload(esk_ring *ring, ring_reader *reader, const ring_v
 	esk_ring_reader_pass(reader, view);
 	return esk_fail(err, ESK_ECORRUPT,
 		"ring %s: the payload (%u bytes) of the record at position %llu, sequence %llu, does not "
-		"have its "
-		"checksum %08x; reading goes on behind it",
+		"have its checksum %08x; reading goes on behind it",
 		ring->path, view->payload_bytes, (unsigned long long)view->position,
 		(unsigned long long)view->sequence, view->payload_check);
 }

@@ -202,9 +202,7 @@ static esk_status check_header(const char *path, const ring_header *header, esk_
 	if (header->version != ESK_RING_VERSION && header->version != ESK_RING_VERSION_CONSUMERS)
 		return esk_fail(err, ESK_EVERSION,
 			"ring %s is of version %u and this Esker knows versions %u and %u; use the Esker "
-			"that "
-			"made "
-			"it",
+			"that made it",
 			path, header->version, ESK_RING_VERSION, ESK_RING_VERSION_CONSUMERS);
 	if (header->fingerprint != fingerprint(header->version))
 		return esk_fail(err, ESK_EVERSION,

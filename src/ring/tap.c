@@ -78,8 +78,7 @@ static esk_status stumble(esk_tap *tap, esk_error *err)
 		return ESK_OK;
 	return esk_fail(err, ESK_ECORRUPT,
 		"ring %s: at position %llu, where the record with sequence %llu must be, there is none that "
-		"is valid; "
-		"the tap goes on at the newest record",
+		"is valid; the tap goes on at the newest record",
 		tap->ring->path, (unsigned long long)position, (unsigned long long)sequence);
 }
 

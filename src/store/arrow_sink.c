@@ -168,8 +168,7 @@ static esk_status check_policy(const esk_arrow_sink *sink, esk_error *err)
 		return ESK_OK;
 	return esk_fail(err, ESK_EINVAL,
 		"column \"%s\" has a stream of its own, whose rows move where the run's policy lets rows be "
-		"overwritten: "
-		"record with ESK_BLOCK or ESK_REJECT",
+		"overwritten: record with ESK_BLOCK or ESK_REJECT",
 		sink->map.tables[1].below);
 }
 

@@ -39,8 +39,7 @@ static esk_status read_value(const char *name, const json_t *value, esk_h5_scala
 	default:
 		return esk_fail(err, ESK_EINVAL,
 			"attribute \"%s\": expected a number, a text, true or false, found %s; keep it in "
-			"the "
-			"metadata",
+			"the metadata",
 			name,
 			json_is_object(value)  ? "an object"
 			: json_is_array(value) ? "an array"

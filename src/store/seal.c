@@ -397,8 +397,7 @@ esk_status esk_sealer_finish(esk_sealer *sealer, esk_error *err)
 	if (status != ESK_OK)
 		return esk_fail(err, status,
 			"run \"%s\" is committed, but not all of it is encrypted: %.300s (opening the store "
-			"for writing, "
-			"with the key, tries it again)",
+			"for writing, with the key, tries it again)",
 			run, why.message);
 	return ESK_OK;
 }

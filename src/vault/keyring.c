@@ -88,8 +88,7 @@ esk_status esk_keyring_find(
 	if (status == ESK_OK)
 		esk_fail(err, ESK_EACCES,
 			"%s is encrypted with key %s, and the key that is given is %s: give the file that "
-			"holds the former (--key "
-			"FILE, ESKER_KEY_FILE)",
+			"holds the former (--key FILE, ESKER_KEY_FILE)",
 			path, wanted, esk_key_id(key));
 	else if (status == ESK_ENOTFOUND && getenv("ESKER_KEY_FILE") == NULL)
 		esk_fail(err, ESK_EACCES,
