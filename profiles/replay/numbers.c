@@ -161,21 +161,21 @@ esk_status esk_replay_read_reals(
 
 /* ---- lists of rows ---- */
 
-typedef void (*take_fn)(void *to, size_t i, double value);
+typedef void (*put_fn)(void *to, size_t i, double value);
 
-static void take_real(void *to, size_t i, double value)
+static void put_real(void *to, size_t i, double value)
 {
 	((double *)to)[i] = value;
 }
 
-static void take_flag(void *to, size_t i, double value)
+static void put_flag(void *to, size_t i, double value)
 {
 	((uint8_t *)to)[i] = value != 0;
 }
 
-/* Gives `take` the number at each of `rows`. */
+/* Gives `put` the number at each of `rows`. */
 static esk_status read_at(
-	esk_dataset *dataset, const uint64_t *rows, size_t count, take_fn take, void *to, esk_error *err)
+	esk_dataset *dataset, const uint64_t *rows, size_t count, put_fn put, void *to, esk_error *err)
 {
 	esk_column column;
 	esk_status status = check_number(dataset, &column, err);
@@ -187,7 +187,7 @@ static esk_status read_at(
 		return esk_fail_memory(err, bytes, "numbers");
 	status = esk_dataset_read_rows(dataset, rows, count, cells, bytes, err);
 	for (size_t i = 0; i < count && status == ESK_OK; i++)
-		take(to, i, real_at(column.dtype.kind, cells + i * size));
+		put(to, i, real_at(column.dtype.kind, cells + i * size));
 	free(cells);
 	return status;
 }
@@ -195,11 +195,11 @@ static esk_status read_at(
 esk_status esk_replay_read_reals_at(
 	esk_dataset *dataset, const uint64_t *rows, size_t count, double *ret_values, esk_error *err)
 {
-	return read_at(dataset, rows, count, take_real, ret_values, err);
+	return read_at(dataset, rows, count, put_real, ret_values, err);
 }
 
 esk_status esk_replay_read_flags_at(
 	esk_dataset *dataset, const uint64_t *rows, size_t count, uint8_t *ret_flags, esk_error *err)
 {
-	return read_at(dataset, rows, count, take_flag, ret_flags, err);
+	return read_at(dataset, rows, count, put_flag, ret_flags, err);
 }
