@@ -107,5 +107,11 @@ int cli_source_open_arrow(const cli_args *args, cli_source *ret_source)
 		return cli_fail("standard input: %s", err.message);
 	}
 	int number = a->stream.get_schema(&a->stream, &a->schema);
-	return number == 0 ? CLI_OK : fail_stream(a, number);
+	if (number != 0)
+		return fail_stream(a, number);
+	/* A run is not begun for what it cannot hold. */
+	const char *stream = cli_value(args, "stream");
+	if (esk_arrow_storable(stream != NULL ? stream : "/", &a->schema, &err) != ESK_OK)
+		return cli_fail("standard input: %s", err.message);
+	return CLI_OK;
 }

@@ -80,10 +80,10 @@ static bool parse_record(csv *s)
 	return false;
 }
 
-/* The next record; false at the end, when nothing more is there yet, or after a message (*code). A record is
- * parsed in place, so it is looked at only once all of it is there: where its end is not, the buffer must be
- * as it was. */
-static bool next_record(csv *s, int *code)
+/* Whether all of the next record is there; false at the end, when more has to come, or after a message
+ * (*code). A record is parsed in place, and so only once it is whole: where its end is not there yet, the
+ * buffer must stay as it is. */
+static bool is_whole(csv *s, int *code)
 {
 	size_t at = s->start;
 	bool quoted = false;
@@ -99,7 +99,12 @@ static bool next_record(csv *s, int *code)
 			*code = cli_fail("line %" PRIu64 ": a quote is not closed", s->line);
 		return false;
 	}
-	return parse_record(s);
+	return true;
+}
+
+static bool next_record(csv *s, int *code)
+{
+	return is_whole(s, code) && parse_record(s);
 }
 
 static int fill(csv *s)
@@ -263,11 +268,11 @@ static esk_kind kind_of(const csv_field *field)
 	return whole && fabs(value) > EXACT_MOST ? ESK_I64 : ESK_F64;
 }
 
-/* Waits for a record. False at the end of the input, after a signal, or after a message. */
+/* Waits until a record is whole. False at the end of the input, after a signal, or after a message. */
 static bool await_record(csv *s, int *code)
 {
 	while (*code == CLI_OK && !cli_stop_requested()) {
-		if (next_record(s, code))
+		if (is_whole(s, code))
 			return true;
 		if (s->ended || *code != CLI_OK)
 			return false;
@@ -279,7 +284,7 @@ static bool await_record(csv *s, int *code)
 static int read_header(csv *s)
 {
 	int code = CLI_OK;
-	if (!await_record(s, &code))
+	if (!await_record(s, &code) || !parse_record(s))
 		return code != CLI_OK
 			       ? code
 			       : cli_fail(
@@ -304,33 +309,39 @@ static int read_header(csv *s)
 	return CLI_OK;
 }
 
-/* Each field of the header is a column; the first line behind it says of which kind. It is parsed again
- * later: parsing twice in place is harmless for what was put back. */
+/* A run is not begun for a header that gives two columns one name, or one none. */
+static int check_name(const cli_source *source, const char *name, size_t field)
+{
+	if (*name == '\0')
+		return cli_fail("the header's field %zu has no name", field + 1);
+	for (size_t c = 0; c < source->column_count; c++)
+		if (strcmp(source->columns[c].name, name) == 0)
+			return cli_fail("the header's field %zu: \"%s\" is the name of another column too",
+				field + 1, name);
+	return CLI_OK;
+}
+
+/* Each field of the header is a column; the first record behind it says of which kind. That is parsed in
+ * place, put back, and parsed again as a row. */
 static int columns_by_look(cli_source *source, csv *s)
 {
 	int code = CLI_OK;
-	size_t size = 0;
-	char *kept = NULL;
-	while (code == CLI_OK && !s->ended &&
-		memchr(s->buffer + s->start, '\n', s->filled - s->start) == NULL && !cli_stop_requested())
-		code = fill(s);
-	size = s->filled - s->start;
-	kept = cli_alloc(size + 1);
-	memcpy(kept, s->buffer + s->start, size);
-	size_t start = s->start, filled = s->filled;
-	bool line = code == CLI_OK && await_record(s, &code);
+	bool found = await_record(s, &code);
+	size_t start = s->start, size = s->filled - start;
+	char *kept = cli_alloc(size + 1);
+	memcpy(kept, s->buffer + start, size);
+	found = found && parse_record(s);
 	for (size_t f = 0; f < s->name_count && code == CLI_OK; f++) {
 		char units[64];
-		esk_kind kind = line && f < s->field_count ? kind_of(&s->fields[f]) : ESK_F64;
+		esk_kind kind = found && f < s->field_count ? kind_of(&s->fields[f]) : ESK_F64;
 		s->column_of[f] = source->column_count;
 		split_units(s->names[f], units);
-		cli_source_column(source, s->names[f], kind, units, "");
+		code = check_name(source, s->names[f], f);
+		if (code == CLI_OK)
+			cli_source_column(source, s->names[f], kind, units, "");
 	}
-	if (s->start >= start && s->filled <= filled + 1) { /* no read moved the buffer */
-		memcpy(s->buffer + start, kept, size);
-		s->start = start;
-		s->filled = filled;
-	}
+	memcpy(s->buffer + start, kept, size);
+	s->start = start;
 	free(kept);
 	return code;
 }

@@ -140,6 +140,31 @@ def test_lines_are_recorded_as_they_come(store):
         assert file["x"][:].tolist() == [1, 2, 34]
 
 
+def test_a_first_record_that_comes_in_pieces_is_a_row(store):
+    process = store.popen("record", "data", "first", "--source", "csv", "--ring", "1M", stdin=subprocess.PIPE)
+    for piece in (b"na", b'me,x\n"a ""b""', b"\nc", b'",1\n', b"d,2\n"):
+        process.stdin.write(piece)
+        process.stdin.flush()
+        time.sleep(0.1)  # most often a read of its own; what is tested holds without it
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    with open_run(store, "first") as file:
+        assert [name.decode() for name in file["name"][:]] == ['a "b"\nc', "d"]
+        assert file["x"][:].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [("a,b (V),a [V]", 'field 3: "a" is the name of another'), ("a,,c", "field 2 has no name")],
+)
+def test_no_run_is_begun_for_a_header_that_cannot_be_recorded(store, header, words):
+    data = f"{header}\n1,2,3\n".encode()
+    failed = store("record", "data", "plant", "--source", "csv", "--ring", "1M", data=data, code=1)
+    assert words in failed.stderr
+    data = b"a,b,c\n1,2,3\n"
+    store("record", "data", "plant", "--source", "csv", "--ring", "1M", data=data)
+
+
 def test_many_lines_and_one_longer_than_a_read(store):
     rng = np.random.default_rng(3)
     values = rng.standard_normal(50_000)
@@ -318,6 +343,15 @@ def test_an_arrow_stream_goes_on_with_an_earlier_run(store):
 def test_a_bad_arrow_stream_is_an_error(store, data, words):
     result = store("record", "data", "a", "--source", "arrow", "--ring", "1M", data=data, code=1)
     assert words in result.stderr
+
+
+def test_no_run_is_begun_for_a_type_without_a_place(store):
+    union = pyarrow.UnionArray.from_sparse(pyarrow.array([0], pyarrow.int8()), [pyarrow.array([1])])
+    refused = arrow_stream(pyarrow.table({"x": [1], "bad": union}))
+    failed = store("record", "data", "u", "--source", "arrow", "--ring", "1M", data=refused, code=1)
+    assert 'column "bad"' in failed.stderr and "union" in failed.stderr
+    taken = arrow_stream(pyarrow.table({"x": [1]}))
+    store("record", "data", "u", "--source", "arrow", "--ring", "1M", data=taken)
 
 
 def test_another_schema_is_refused_by_name(store):
