@@ -321,7 +321,7 @@ typedef struct esk_session_stats {
 	uint64_t rows_written;
 	uint64_t flushes;          /* commits, automatic ones included */
 	uint64_t instruments;      /* streams of the run */
-	uint64_t metadata_entries; /* of the session, and of all instruments */
+	uint64_t metadata_entries; /* of the session; of instruments, those set since it was opened */
 	int64_t created_ns;        /* of the run */
 	int64_t last_flush_ns;     /* 0: none yet */
 	uint64_t auto_flush_interval_ns;

@@ -36,16 +36,22 @@ esk_status esk_daq_declaration_parse(
 	return ESK_OK;
 }
 
+esk_status esk_daq_check_instrument(const char *name, esk_error *err)
+{
+	esk_status status = esk_name_check(name, "instrument", err);
+	if (status == ESK_OK && strcmp(name, ESK_DAQ_RING_STREAM) == 0)
+		status = esk_fail(err, ESK_EINVAL,
+			"instrument \"%s\": the name is that of the writer's account; choose another", name);
+	return status;
+}
+
 esk_status esk_daq_declare(esk_ring *ring, const char *instrument, const void *schema, size_t schema_bytes,
 	uint32_t *ret_number, esk_error *err)
 {
 	const char *name = instrument != NULL ? instrument : ESK_DAQ_DEFAULT_INSTRUMENT;
-	esk_status status = esk_name_check(name, "instrument", err);
+	esk_status status = esk_daq_check_instrument(name, err);
 	if (status != ESK_OK)
 		return status;
-	if (strcmp(name, ESK_DAQ_RING_STREAM) == 0)
-		return esk_fail(err, ESK_EINVAL,
-			"instrument \"%s\": the name is that of the writer's account; choose another", name);
 	uint16_t name_bytes = (uint16_t)strlen(name);
 	size_t offset = schema_offset(name_bytes);
 	uint8_t *bytes = calloc(1, offset + schema_bytes);

@@ -23,6 +23,9 @@ typedef struct esk_daq_declaration {
 esk_status esk_daq_declaration_parse(
 	const void *bytes, size_t size, esk_daq_declaration *ret_declaration, esk_error *err);
 
+/* ESK_OK if an instrument may have that name; else ESK_EINVAL. */
+esk_status esk_daq_check_instrument(const char *name, esk_error *err);
+
 /* Declares an instrument (NULL: the default one) and a schema message in `ring`. */
 esk_status esk_daq_declare(esk_ring *ring, const char *instrument, const void *schema, size_t schema_bytes,
 	uint32_t *ret_number, esk_error *err);

@@ -43,7 +43,7 @@ esk_status esk_daq_session_instrument(
 {
 	if (name == NULL)
 		name = ESK_DAQ_DEFAULT_INSTRUMENT;
-	esk_status status = esk_name_check(name, "instrument", err);
+	esk_status status = esk_daq_check_instrument(name, err);
 	if (status != ESK_OK)
 		return status;
 	pthread_mutex_lock(&session->lock);
@@ -81,7 +81,7 @@ esk_status esk_daq_session_announce(esk_session *session, esk_daq_instrument *in
 static esk_status recall_instrument(esk_session *session, const char *name, esk_error *err)
 {
 	esk_daq_instrument *instrument;
-	if (esk_name_check(name, "instrument", NULL) != ESK_OK) /* a stream below one, or of another layout */
+	if (esk_daq_check_instrument(name, NULL) != ESK_OK) /* a stream below one, or a writer's account */
 		return ESK_OK;
 	esk_status status = add_instrument(session, name, &instrument, err);
 	if (status != ESK_OK)

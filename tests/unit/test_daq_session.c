@@ -179,7 +179,8 @@ static void arrays_that_contradict_their_schema_change_nothing(void **state)
 
 static void instruments_cannot_lead_out_of_their_group(void **state)
 {
-	static const char *const bad[] = {"", "/", "..", "../other", "a/b", ".esker", "a\nb", "\xff"};
+	static const char *const bad[] = {
+		"", "/", "..", "../other", "a/b", ".esker", "a\nb", "\xff", ESK_DAQ_RING_STREAM};
 	esk_store *store = make_store();
 	esk_session *session = open_session(store, "s");
 	daq_batch batch;
