@@ -14,7 +14,7 @@ import esker
 import h5py
 import numpy as np
 import pytest
-from esker.daq import HDF5Storage, HDF5Writer, RingBuffer, SessionStorage, StorageConfig
+from esker.daq import HDF5Storage, HDF5Writer, RingBuffer, SessionStorage, StorageConfig, connect
 
 pa = pytest.importorskip("pyarrow")
 
@@ -247,6 +247,28 @@ def test_settings_come_from_file_and_environment(tmp_path, monkeypatch):
         StorageConfig.load()
     with pytest.raises(esker.Error, match="compression_level"):
         SessionStorage(StorageConfig(output_dir=tmp_path, compression_level=11))
+
+
+def test_numbers_that_c_has_no_place_for_are_refused_by_name(ring, tmp_path):
+    for name, bad in (
+        ("flush_interval_s", -1),
+        ("flush_interval_s", float("nan")),
+        ("flush_interval_s", "soon"),
+        ("rotate_bytes", -1),
+        ("keep_segments", 2**64),
+        ("ring_bytes", 1.5),
+    ):
+        with pytest.raises((ValueError, TypeError), match=f"{name}: expected") as raised:
+            HDF5Writer(tmp_path / "w.h5", ring, start=False, **{name: bad})
+        assert isinstance(raised.value, esker.Error)
+    for name, bad in (("compression_level", -1), ("rotate_bytes", "1GiB"), ("keep_segments", -3)):
+        with pytest.raises(esker.Error, match=f"{name}: expected"):
+            SessionStorage(StorageConfig(output_dir=tmp_path, **{name: bad}))
+    with pytest.raises(esker.Error, match="block_timeout_s: expected"):
+        RingBuffer.create(tmp_path / "r", 1, block_timeout_s=-1)
+    with pytest.raises(esker.Error, match="timeout_s: expected"):
+        connect(tmp_path, timeout_s=float("inf"))
+    assert not list(tmp_path.iterdir())
 
 
 # ---- Arrow in and out of any run ----

@@ -12,6 +12,7 @@ from esker._arrow import batches
 from esker._errors import call, text
 from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
+from esker._numbers import count, nanoseconds
 from esker._refs import encoded
 
 
@@ -143,8 +144,9 @@ def connect(
     path = os.fspath(getattr(store, "path", store))
     options = ffi.new("esk_client_options *")
     options.struct_size = ffi.sizeof("esk_client_options")
-    options.window_bytes, options.window_messages = window_bytes, window_messages
-    options.timeout_ns = int(timeout_s * 1e9)
+    options.window_bytes = count(window_bytes, "window_bytes")
+    options.window_messages = count(window_messages, "window_messages")
+    options.timeout_ns = nanoseconds(timeout_s, "timeout_s")
     pointer = ffi.new("esk_client **")
     call(lib.esk_client_connect, encoded(path, "store"), options, pointer)
     return Client(pointer[0], path)

@@ -9,7 +9,10 @@ from typing import Any
 
 from esker._errors import call, text
 from esker._native import ffi, lib
+from esker._numbers import count
 from esker._refs import encoded
+
+_COUNTS = {"compression_level", "rotate_bytes", "keep_segments"}
 
 
 @dataclasses.dataclass
@@ -78,7 +81,9 @@ class StorageConfig:
             value = getattr(self, field.name)
             if field.name == "columns":
                 continue
-            if isinstance(value, (str, os.PathLike)):
+            if field.name in _COUNTS:
+                value = count(value, field.name)
+            elif isinstance(value, (str, os.PathLike)):
                 value = ffi.new("char[]", encoded(os.fspath(value), field.name))
                 keep.append(value)
             setattr(config, field.name, value)

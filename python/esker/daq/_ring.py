@@ -14,6 +14,7 @@ from esker._arrow import batches
 from esker._errors import Corrupt, InvalidArgument, Status, call, text
 from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
+from esker._numbers import count, nanoseconds
 from esker._refs import encoded
 from esker._store import POLICIES, Policy
 from esker.daq._batches import Batch, Declaration, check_batch, read_declaration
@@ -143,7 +144,7 @@ class RingBuffer(Closing):
         call(
             lib.esk_daq_ring_create,
             encoded(os.fspath(path), "path"),
-            _capacity(capacity_mb),
+            count(capacity_mb, "capacity_mb"),
             _options(policy, block_timeout_s, checksums),
             pointer,
         )
@@ -166,7 +167,7 @@ class RingBuffer(Closing):
             lib.esk_daq_ring_create_in,
             _store_path(store),
             encoded(name, "name"),
-            _capacity(capacity_mb),
+            count(capacity_mb, "capacity_mb"),
             _options(policy, block_timeout_s, checksums),
             pointer,
         )
@@ -247,7 +248,7 @@ class RingBuffer(Closing):
     def advance_tail(self, size: int) -> None:
         """Moves the place of the snapshots on by `size` bytes of payload."""
         with self._handle as ring:
-            call(lib.esk_daq_advance_tail, ring, _count(size, "advance_tail"))
+            call(lib.esk_daq_advance_tail, ring, count(size, "advance_tail"))
 
     def consumer(self, name: str, *, lossy: bool = False, from_head: bool = False) -> Consumer:
         """A reader with a place of its own in the ring, kept under `name` when it dies.
@@ -484,7 +485,7 @@ class Tap(Closing):
         self._what = f"tap of ring {ring.path!r}"
         self._ring = ring
         pointer = ffi.new("esk_tap **")
-        call(lib.esk_tap_open, encoded(ring.path, "path"), _count(every, "tap"), pointer)
+        call(lib.esk_tap_open, encoded(ring.path, "path"), count(every, "tap"), pointer)
         self._handle = Handle(pointer[0], self._what, recording=False)
         self._buffer = bytearray(1 << 16)
 
@@ -557,20 +558,10 @@ def _record(raw: Any, payload: bytes) -> Record:
     )
 
 
-def _count(value: int, what: str) -> int:
-    if not 0 <= value < 2**64:
-        raise InvalidArgument(f"{what}: expected a number from 0 to 2**64 - 1, found {value}")
-    return value
-
-
 def _number(value: int) -> int:
     if not 0 <= value < 2**32:
         raise InvalidArgument(f"declaration: expected a number from 0 to 2**32 - 1, found {value}")
     return value
-
-
-def _capacity(capacity_mb: int) -> int:
-    return _count(capacity_mb, "capacity_mb")
 
 
 def _store_path(store: Any) -> bytes:
@@ -583,6 +574,6 @@ def _options(policy: Policy, block_timeout_s: float, checksums: bool) -> Any:
     options = ffi.new("esk_ring_options *")
     options.struct_size = ffi.sizeof("esk_ring_options")
     options.policy = POLICIES[policy]
-    options.block_timeout_ns = int(block_timeout_s * 1e9)
+    options.block_timeout_ns = nanoseconds(block_timeout_s, "block_timeout_s")
     options.payload_checksums = checksums
     return options

@@ -12,6 +12,7 @@ from esker._arrow_rows import ColumnRules, column_rules
 from esker._errors import InvalidArgument, Status, call, text
 from esker._handle import Closing, Handle, close_at_exit
 from esker._native import ffi, lib
+from esker._numbers import count, nanoseconds
 from esker._refs import encoded
 from esker._store import PERIODS, Period
 from esker.daq._ring import RingBuffer, read_fields
@@ -58,7 +59,7 @@ class HDF5Writer(Closing):
         "columns": one growing dataset per column. "batches": a group `batch_000001`, … per flush, and virtual
         datasets that join them.
     flush_interval_s : float
-        Seconds between flushes.
+        Seconds between flushes; 0: 1.
     codec : str, optional
         Of its columns; default "gzip:1".
     columns : mapping, optional
@@ -106,10 +107,12 @@ class HDF5Writer(Closing):
         options = ffi.new("esk_daq_writer_options *")
         options.struct_size = ffi.sizeof("esk_daq_writer_options")
         options.layout = _LAYOUTS[layout]
-        options.flush_interval_ns = int(flush_interval_s * 1e9)
+        options.flush_interval_ns = nanoseconds(flush_interval_s, "flush_interval_s")
         options.lossy, options.encrypt = lossy, encrypt
-        options.ring_bytes, options.keep_segments = ring_bytes, keep_segments
-        options.segment_bytes, options.segment_period = rotate_bytes, period(rotate)
+        options.ring_bytes = count(ring_bytes, "ring_bytes")
+        options.keep_segments = count(keep_segments, "keep_segments")
+        options.segment_bytes = count(rotate_bytes, "rotate_bytes")
+        options.segment_period = period(rotate)
         options.log = ffi.addressof(lib, "esker_log")
         keep = set_texts(
             options,
