@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/base.h"
+#include <fnmatch.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,45 @@ static inline void test_begin(int argc, char **argv)
 		*test_seed_place() = strtoull(text, NULL, 10);
 	print_message("seed %llu\n", (unsigned long long)test_seed());
 }
+
+/* Whether `name` matches one of the patterns, which colons divide. */
+static inline bool test_matches(const char *name, const char *patterns)
+{
+	char pattern[200];
+	while (*patterns != '\0') {
+		size_t size = strcspn(patterns, ":");
+		assert_true(size < sizeof pattern);
+		memcpy(pattern, patterns, size);
+		pattern[size] = '\0';
+		if (fnmatch(pattern, name, 0) == 0)
+			return true;
+		patterns += size + (patterns[size] == ':');
+	}
+	return false;
+}
+
+/* Runs those of the tests that ESK_TEST_ONLY names and ESK_TEST_SKIP does not (patterns, as file names have
+ * them, with colons between), so that parts of a long program run side by side. None is a failure. */
+static inline int test_run_chosen(const struct CMUnitTest *tests, size_t count)
+{
+	const char *only = getenv("ESK_TEST_ONLY"), *skip = getenv("ESK_TEST_SKIP");
+	struct CMUnitTest *chosen = malloc(count * sizeof *chosen);
+	size_t chosen_count = 0;
+	if (chosen == NULL)
+		return 1;
+	for (size_t i = 0; i < count; i++)
+		if ((only == NULL || test_matches(tests[i].name, only)) &&
+			(skip == NULL || !test_matches(tests[i].name, skip)))
+			chosen[chosen_count++] = tests[i];
+	if (chosen_count == 0)
+		print_error("none of the tests is called like that\n");
+	int failed =
+		chosen_count > 0 ? _cmocka_run_group_tests("tests", chosen, chosen_count, NULL, NULL) : 1;
+	free(chosen);
+	return failed;
+}
+
+#define test_run(tests) test_run_chosen(tests, sizeof(tests) / sizeof *(tests))
 
 /* `count` of something, times ESK_TEST_SCALE percent: sanitizers run fewer. */
 static inline uint64_t test_scale(uint64_t count)

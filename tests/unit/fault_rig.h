@@ -34,7 +34,8 @@ typedef struct rig {
 	uint64_t failures;               /* calls that met the fault */
 	uint64_t pairs, pairs_committed; /* the same of appends to two streams, and of items */
 	uint64_t items, items_committed;
-	uint64_t store_id; /* of the store that was opened last: its rings have it in their names */
+	uint64_t store_id;    /* of the store that was opened last: its rings have it in their names */
+	const char *metadata; /* that the run was given; NULL: none, or it is not looked at */
 } rig;
 
 static uint64_t reboots; /* power cuts so far */
@@ -323,6 +324,8 @@ static inline uint64_t check_store(rig *g)
 			recording_check_index(store, "run", rows, SALT);
 		}
 		check_beside(g, store, reader);
+		if (g->metadata != NULL)
+			assert_string_equal(esk_reader_metadata(reader), g->metadata);
 		esk_reader_close(reader);
 	} else if (status != ESK_ENOTFOUND) {
 		fail_msg("reader: %s", err.message);

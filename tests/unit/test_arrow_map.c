@@ -638,7 +638,5 @@ int main(int argc, char **argv)
 		ONE(a_batch_is_an_item_with_all_its_arrays),
 		ONE(a_thousand_columns_are_quick),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

@@ -244,7 +244,5 @@ int main(int argc, char **argv)
 		ONE(categories_taken_back_were_never_there),
 		ONE(appends_of_one_size_take_no_more_memory),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

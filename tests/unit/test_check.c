@@ -556,7 +556,5 @@ int main(int argc, char **argv)
 		ONE(reindex_waits_for_nobody),
 		ONE(a_cancelled_check_says_so_and_changes_nothing),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

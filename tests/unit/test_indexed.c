@@ -470,7 +470,5 @@ int main(int argc, char **argv)
 		ONE(queries_of_steps_and_episodes_use_the_indexes),
 		ONE(an_episode_that_did_not_end_is_in_the_view),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

@@ -580,7 +580,5 @@ int main(int argc, char **argv)
 		ONE(damaged_items_are_counted_and_others_are_there),
 		ONE(a_second_of_items_is_told),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

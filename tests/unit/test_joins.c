@@ -449,7 +449,5 @@ int main(int argc, char **argv)
 		ONE(a_repaired_file_keeps_items_and_joins),
 		ONE(nothing_but_a_join_needs_more_than_format_1_8),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

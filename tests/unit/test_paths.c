@@ -271,7 +271,5 @@ int main(int argc, char **argv)
 		ONE(names_in_each_others_way_are_refused),
 		ONE(streams_lie_in_each_others_groups),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

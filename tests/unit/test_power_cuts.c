@@ -182,5 +182,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(
 			power_cuts_leave_a_committed_state_of_encrypted_runs, test_dir_make, test_dir_remove),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

@@ -541,7 +541,5 @@ int main(int argc, char **argv)
 		ONE(commits_at_once_coalesce),
 		ONE(a_thousand_columns_stay_within_bounds),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

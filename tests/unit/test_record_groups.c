@@ -563,7 +563,5 @@ int main(int argc, char **argv)
 		ONE(a_damaged_part_leaves_the_rows_of_all_parts_missing),
 		ONE(groups_land_once_when_commits_fail),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

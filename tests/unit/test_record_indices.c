@@ -673,7 +673,5 @@ int main(int argc, char **argv)
 		ONE(a_damaged_record_leaves_its_rows_missing),
 		ONE(an_index_that_nothing_explains_moves_no_row),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

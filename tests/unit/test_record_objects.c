@@ -441,7 +441,5 @@ int main(int argc, char **argv)
 		ONE(losses_upstream_are_gaps_where_they_happened),
 		ONE(losses_are_counted_once_when_commits_fail),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

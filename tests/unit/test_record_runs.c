@@ -467,7 +467,5 @@ int main(int argc, char **argv)
 		ONE(rows_that_no_commit_covered_are_there_after_closing_the_store),
 		ONE(a_forked_child_cannot_record_and_the_parent_goes_on),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

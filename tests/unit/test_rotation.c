@@ -308,7 +308,5 @@ int main(int argc, char **argv)
 		ONE(segments_beyond_those_kept_are_deleted_and_rows_keep_their_index),
 		ONE(a_deletion_that_failed_is_made_good_when_the_store_is_opened),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

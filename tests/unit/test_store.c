@@ -543,7 +543,5 @@ int main(int argc, char **argv)
 		ONE(a_lost_catalogue_is_rebuilt_from_the_files),
 		ONE(rows_of_a_missing_file_are_refused),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }

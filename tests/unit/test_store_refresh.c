@@ -330,7 +330,5 @@ int main(int argc, char **argv)
 		ONE(reads_go_on_while_others_refresh),
 		ONE(every_thread_of_a_child_may_be_the_first),
 	};
-	if (getenv("ESK_TEST_ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ESK_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(tests);
 }
