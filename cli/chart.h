@@ -7,6 +7,7 @@
 /* What falls on one column of pixels: its extremes, so that no spike is lost whatever the number of rows. */
 typedef struct cli_bucket {
 	double least, greatest, first, last; /* least > greatest: nothing */
+	bool missing; /* a value that is missing or not finite: where there is no other, the line breaks */
 } cli_bucket;
 
 typedef struct cli_series {
@@ -21,7 +22,8 @@ typedef struct cli_chart {
 	size_t bucket_count;
 	char title[320];
 	char x_label[128];
-	bool clock; /* x is nanoseconds since 1970 */
+	bool clock;   /* x is nanoseconds since 1970 */
+	bool x_whole; /* x is a number that counts: no ticks between */
 	double x_least, x_greatest;
 	double x_zero; /* of what was left out of the x values, for precision: nanoseconds since 1970 of x = 0
 			*/
@@ -32,6 +34,9 @@ typedef struct cli_chart {
 
 /* Columns of pixels that a chart of this width has for data. */
 size_t cli_chart_buckets(unsigned width);
+
+/* The height that so many panels of `panel_height` pixels need. */
+unsigned cli_chart_height(size_t panels, double panel_height);
 
 /* Writes the chart to `out`. */
 int cli_chart_write(FILE *out, const cli_chart *chart, bool svg);

@@ -14,13 +14,23 @@
 
 #define PIECE_BYTES (8u << 20)
 #define SERIES_MOST 64
+#define LOOK_ROWS 4096
+#define PANEL_LEAST 30.0    /* pixels of height */
 #define CLOCK_LEAST_NS 1e17 /* 1973: what is smaller is a duration */
+#define CLOCK_LEAST_S 1e9   /* of plain numbers: 2001 to 2128 */
+#define CLOCK_MOST_S 5e9
+
+/* What the x axis shows. */
+typedef enum axis { AXIS_NONE, AXIS_ROW, AXIS_CLOCK, AXIS_SECONDS, AXIS_NUMBER } axis;
 
 typedef struct plot {
 	const cli_args *args;
 	cli_place place;
 	cli_chart chart;
 	cli_selection x; /* without text: the rows' numbers */
+	axis axis;       /* of the refs so far */
+	double unit_ns;  /* of x, where it is a time */
+	bool several;    /* runs */
 	bool svg;
 } plot;
 
@@ -67,49 +77,130 @@ static int find_x(plot *p, const cli_selection *y)
 	return CLI_OK;
 }
 
-/* x of the rows of a piece. Times since 1970 do not fit a double: they are counted from the first. */
-static void x_of(const plot *p, uint64_t i, uint64_t first, uint64_t step, double *ret_x)
-{
-	if (p->x.text == NULL) {
-		*ret_x = (double)(first + i * step);
-		return;
-	}
-	const void *cell = cli_rows_cell(&p->x.rows, i);
-	if (cell == NULL)
-		*ret_x = NAN;
-	else if (p->chart.clock && p->x.rows.info.column.dtype.kind == ESK_I64)
-		*ret_x = (double)(*(const int64_t *)cell - (int64_t)p->chart.x_zero);
-	else
-		*ret_x = cli_real(p->x.rows.info.column.dtype, cell) - p->chart.x_zero;
-}
-
 /* Loads the piece of x that belongs to `count` rows first, first + step, … */
 static int load_x(plot *p, uint64_t first, uint64_t step, uint64_t count)
 {
 	return p->x.text == NULL ? CLI_OK : cli_rows_load(&p->x.rows, first, step, count);
 }
 
+/* The first finite value of x; NaN where there is none. */
+static int first_x(plot *p, const cli_selection *y, double *ret_value)
+{
+	*ret_value = NAN;
+	for (uint64_t at = 0; at < y->count && isnan(*ret_value); at += p->x.rows.count) {
+		uint64_t count = y->count - at < LOOK_ROWS ? y->count - at : LOOK_ROWS;
+		int code = load_x(p, y->first + at * y->step, y->step, count);
+		if (code != CLI_OK)
+			return code;
+		for (uint64_t i = 0; i < count && isnan(*ret_value); i++) {
+			const void *cell = cli_rows_cell(&p->x.rows, i);
+			double value = cell != NULL ? cli_real(p->x.rows.info.column.dtype, cell) : NAN;
+			*ret_value = isfinite(value) ? value : NAN;
+		}
+	}
+	return CLI_OK;
+}
+
+/* Nanoseconds of the unit that "ms" or "s since 1970-01-01" begins with; 0 where it is none of time. */
+static double unit_of_time(const char *units)
+{
+	static const struct {
+		const char *name;
+		double ns;
+	} known[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"min", 6e10}, {"h", 3.6e12},
+		{"days", 8.64e13}};
+	size_t size = strcspn(units, " ");
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (strlen(known[i].name) == size && memcmp(known[i].name, units, size) == 0)
+			return known[i].ns;
+	return 0;
+}
+
+/* What x is follows from its units and from how large it is: nobody measures a duration of fifty years. */
+static axis axis_of(const plot *p, double first, double *ret_unit_ns)
+{
+	const esk_column *column = &p->x.rows.info.column;
+	bool named = is_time(&p->x.rows.info), real = column->dtype.kind == ESK_F64;
+	*ret_unit_ns = unit_of_time(column->units);
+	if (column->units[0] == '\0' && column->dtype.kind == ESK_I64 && first > CLOCK_LEAST_NS)
+		*ret_unit_ns = 1;
+	if (column->units[0] == '\0' && named && real && first > CLOCK_LEAST_S && first < CLOCK_MOST_S)
+		*ret_unit_ns = 1e9;
+	if (*ret_unit_ns == 0)
+		return AXIS_NUMBER;
+	bool since = strstr(column->units, " since 1970") != NULL;
+	bool other = !since && strchr(column->units, ' ') != NULL;
+	return since || (!other && first * *ret_unit_ns > CLOCK_LEAST_NS) ? AXIS_CLOCK : AXIS_SECONDS;
+}
+
+static const char *axis_name(axis kind)
+{
+	static const char *const names[] = {[AXIS_NONE] = "nothing",
+		[AXIS_ROW] = "the rows' numbers",
+		[AXIS_CLOCK] = "dates",
+		[AXIS_SECONDS] = "a duration",
+		[AXIS_NUMBER] = "numbers"};
+	return names[kind];
+}
+
+/* All refs share one x axis. */
+static int set_axis(plot *p, const cli_selection *y)
+{
+	double first = 0;
+	axis kind = AXIS_ROW;
+	if (p->x.text != NULL) {
+		int code = first_x(p, y, &first);
+		if (code != CLI_OK)
+			return code;
+		kind = axis_of(p, first, &p->unit_ns);
+		if (isnan(first)) /* nothing to tell by, and nothing to draw */
+			kind = p->axis != AXIS_NONE ? p->axis : AXIS_NUMBER;
+	}
+	if (p->axis != AXIS_NONE && p->axis != kind)
+		return cli_fail(
+			"%s: its x axis is %s, that of the refs before it %s; --x COLUMN, or --x row, "
+			"gives them one",
+			y->text, axis_name(kind), axis_name(p->axis));
+	if (p->axis == AXIS_NONE && kind == AXIS_CLOCK)
+		p->chart.x_zero = floor(first * p->unit_ns / 1e9) * 1e9;
+	p->axis = kind;
+	p->chart.clock = kind == AXIS_CLOCK;
+	p->chart.x_whole = kind == AXIS_ROW;
+	return CLI_OK;
+}
+
+/* x of the i-th row of a piece. Times since 1970 do not fit a double: they are counted from the first. */
+static double x_of(const plot *p, uint64_t i, uint64_t first, uint64_t step)
+{
+	if (p->x.text == NULL)
+		return (double)(first + i * step);
+	esk_dtype dtype = p->x.rows.info.column.dtype;
+	const void *cell = cli_rows_cell(&p->x.rows, i);
+	if (cell == NULL)
+		return NAN;
+	if (p->axis == AXIS_CLOCK && dtype.kind == ESK_I64)
+		return (double)(*(const int64_t *)cell - (int64_t)(p->chart.x_zero / p->unit_ns)) *
+		       p->unit_ns;
+	double value = cli_real(dtype, cell);
+	if (p->axis == AXIS_CLOCK)
+		return (value - p->chart.x_zero / p->unit_ns) * p->unit_ns;
+	return p->axis == AXIS_SECONDS ? value * p->unit_ns / 1e9 : value;
+}
+
 static int measure_x(plot *p, cli_selection *y)
 {
 	cli_chart *chart = &p->chart;
 	uint64_t piece = cli_rows_piece(&y->rows, PIECE_BYTES);
-	bool begun = chart->x_least <= chart->x_greatest;
 	for (uint64_t at = 0; at < y->count && !cli_stop_requested(); at += piece) {
 		uint64_t count = y->count - at < piece ? y->count - at : piece,
 			 first = y->first + at * y->step;
 		int code = load_x(p, first, y->step, count);
 		if (code != CLI_OK)
 			return code;
-		if (!begun && p->x.text != NULL) {
-			const void *cell = cli_rows_cell(&p->x.rows, 0);
-			double value = cell != NULL ? cli_real(p->x.rows.info.column.dtype, cell) : 0;
-			chart->clock = p->x.rows.info.column.dtype.kind == ESK_I64 && value > CLOCK_LEAST_NS;
-			chart->x_zero = chart->clock ? floor(value / 1e9) * 1e9 : 0;
-		}
-		begun = true;
 		for (uint64_t i = 0; i < count; i++) {
-			double x;
-			x_of(p, i, first, y->step, &x);
+			double x = x_of(p, i, first, y->step);
+			if (!isfinite(x))
+				continue;
 			chart->x_least = x < chart->x_least ? x : chart->x_least;
 			chart->x_greatest = x > chart->x_greatest ? x : chart->x_greatest;
 		}
@@ -119,15 +210,20 @@ static int measure_x(plot *p, cli_selection *y)
 
 /* ---- y ---- */
 
+/* y: NaN where it is missing. */
 static void put_value(const cli_chart *chart, cli_bucket *buckets, double x, double y)
 {
-	if (!isfinite(x) || !isfinite(y))
+	if (!isfinite(x))
 		return;
 	double part = (x - chart->x_least) / (chart->x_greatest - chart->x_least);
-	size_t at = (size_t)(part * (double)chart->bucket_count);
+	size_t at = (size_t)(fmax(part, 0) * (double)chart->bucket_count);
 	cli_bucket *b = &buckets[at < chart->bucket_count ? at : chart->bucket_count - 1];
+	if (!isfinite(y)) {
+		b->missing = true;
+		return;
+	}
 	if (b->least > b->greatest)
-		*b = (cli_bucket){y, y, y, y};
+		*b = (cli_bucket){y, y, y, y, b->missing};
 	b->least = fmin(b->least, y);
 	b->greatest = fmax(b->greatest, y);
 	b->last = y;
@@ -147,11 +243,12 @@ static int fill_series(plot *p, cli_selection *y, cli_series *series)
 		cli_progress_draw(at * y->rows.cell_bytes, y->count * y->rows.cell_bytes, "");
 		for (uint64_t i = 0; i < y->rows.count; i++) {
 			const unsigned char *cell = cli_rows_cell(&y->rows, i);
-			double x;
-			x_of(p, i, first, y->step, &x);
-			for (uint64_t e = 0; cell != NULL && e < y->rows.elements; e++)
+			double x = x_of(p, i, first, y->step);
+			for (uint64_t e = 0; e < y->rows.elements; e++)
 				put_value(&p->chart, series[e].buckets, x,
-					cli_real(column->dtype, cell + e * column->dtype.size_bytes));
+					cell == NULL ? NAN
+						     : cli_real(column->dtype,
+							       cell + e * column->dtype.size_bytes));
 		}
 	}
 	return CLI_OK;
@@ -183,9 +280,11 @@ static size_t panel_of(cli_chart *chart, const char *units)
 	return chart->panel_count++;
 }
 
-static void add_series(cli_chart *chart, const cli_selection *y)
+static void add_series(plot *p, const cli_selection *y)
 {
+	cli_chart *chart = &p->chart;
 	const esk_column *column = &y->rows.info.column;
+	char *run = cli_escaped(y->ref.run, strlen(y->ref.run));
 	char *name = cli_escaped(y->rows.info.path, strlen(y->rows.info.path));
 	char *units = cli_escaped(column->units, strlen(column->units));
 	size_t panel = panel_of(chart, units);
@@ -193,35 +292,50 @@ static void add_series(cli_chart *chart, const cli_selection *y)
 		cli_series *s = &chart->series[chart->series_count++];
 		*s = (cli_series){
 			.panel = panel, .buckets = cli_alloc(chart->bucket_count * sizeof(cli_bucket))};
-		snprintf(s->units, sizeof s->units, "%s", units);
+		char element[32] = "";
 		if (y->rows.elements > 1)
-			snprintf(s->label, sizeof s->label, "%s[%" PRIu64 "]", name, e);
-		else
-			snprintf(s->label, sizeof s->label, "%s", name);
+			snprintf(element, sizeof element, "[%" PRIu64 "]", e);
+		snprintf(s->units, sizeof s->units, "%s", units);
+		snprintf(s->label, sizeof s->label, "%s%s%s%s", p->several ? run : "", p->several ? "  " : "",
+			name, element);
 		for (size_t b = 0; b < chart->bucket_count; b++)
-			s->buckets[b] = (cli_bucket){DBL_MAX, -DBL_MAX, 0, 0};
+			s->buckets[b] = (cli_bucket){DBL_MAX, -DBL_MAX, 0, 0, false};
 	}
+	free(run);
 	free(name);
 	free(units);
 }
 
+static void day_text(double ns, char *buf, size_t size)
+{
+	time_t at = (time_t)floor(ns / 1e9);
+	struct tm utc;
+	gmtime_r(&at, &utc);
+	strftime(buf, size, "%Y-%m-%d", &utc);
+}
+
+/* Of the column that is at hand. */
 static void name_axis(plot *p)
 {
 	cli_chart *chart = &p->chart;
-	if (p->x.text == NULL) {
+	const esk_column *column = &p->x.rows.info.column;
+	const char *units = p->axis == AXIS_SECONDS ? "s" : column->units;
+	if (p->axis == AXIS_ROW)
 		snprintf(chart->x_label, sizeof chart->x_label, "row");
-		return;
-	}
-	if (chart->clock) {
-		time_t at = (time_t)(chart->x_zero / 1e9);
-		struct tm utc;
-		gmtime_r(&at, &utc);
-		strftime(chart->x_label, sizeof chart->x_label, "%Y-%m-%d, UTC", &utc);
-		return;
-	}
-	const char *units = p->x.rows.info.column.units;
-	snprintf(chart->x_label, sizeof chart->x_label, "%s%s%s%s", p->x.rows.info.column.name,
-		units[0] != '\0' ? " (" : "", units, units[0] != '\0' ? ")" : "");
+	else
+		snprintf(chart->x_label, sizeof chart->x_label, "%s%s%s%s", column->name,
+			units[0] != '\0' ? " (" : "", units, units[0] != '\0' ? ")" : "");
+}
+
+/* The days of a clock, once all refs were measured. */
+static void name_days(cli_chart *chart)
+{
+	char begin[32], end[32];
+	day_text(chart->x_zero + chart->x_least, begin, sizeof begin);
+	day_text(chart->x_zero + chart->x_greatest, end, sizeof end);
+	bool one = strcmp(begin, end) == 0;
+	snprintf(chart->x_label, sizeof chart->x_label, "%s%s%s, UTC", begin, one ? "" : " to ",
+		one ? "" : end);
 }
 
 /* ---- the command ---- */
@@ -266,9 +380,11 @@ static int plot_refs(plot *p, uint64_t every, bool measure)
 			code = cli_fail("more than %d lines in one chart", SERIES_MOST);
 		if (code == CLI_OK)
 			code = find_x(p, &y);
+		if (code == CLI_OK)
+			code = set_axis(p, &y);
 		if (code == CLI_OK && measure) {
 			code = measure_x(p, &y);
-			add_series(&p->chart, &y);
+			add_series(p, &y);
 			name_axis(p);
 		} else if (code == CLI_OK) {
 			code = fill_series(p, &y, &p->chart.series[at]);
@@ -284,17 +400,62 @@ static int plot_refs(plot *p, uint64_t every, bool measure)
 	return code;
 }
 
+/* As was asked for; else the ref, or what several refs have in common. */
+static void name_chart(plot *p)
+{
+	const char *title = cli_value(p->args, "title");
+	esk_ref first = {0};
+	if (title == NULL && p->place.word_count > 1 && !p->several &&
+		esk_ref_parse(p->place.words[0], &first, NULL) == ESK_OK)
+		title = first.run;
+	const char *text = title != NULL ? title : p->place.words[0];
+	char *escaped = cli_escaped(text, strlen(text));
+	snprintf(p->chart.title, sizeof p->chart.title, "%s%s", escaped,
+		title == NULL && p->several ? ", …" : "");
+	free(escaped);
+}
+
 static int write_chart(plot *p)
 {
 	cli_target target;
-	const char *title = cli_value(p->args, "title");
-	snprintf(p->chart.title, sizeof p->chart.title, "%s", title != NULL ? title : p->place.words[0]);
+	name_chart(p);
+	if (p->chart.clock)
+		name_days(&p->chart);
 	if (p->chart.height == 0)
 		p->chart.height = (unsigned)(120 + 220 * p->chart.panel_count);
+	unsigned least = cli_chart_height(p->chart.panel_count, PANEL_LEAST);
+	if (p->chart.height < least)
+		return cli_fail("--size: %zu panels need a height of %u pixels at least, %u were asked for",
+			p->chart.panel_count, least, p->chart.height);
 	int code = cli_target_open(cli_value(p->args, "output"), &target);
 	if (code == CLI_OK)
 		code = cli_target_close(&target, cli_chart_write(target.out, &p->chart, p->svg));
 	return code;
+}
+
+/* One row, or all at one time: it stands in the middle. */
+static void widen_x(cli_chart *chart)
+{
+	double half = chart->clock ? 5e8 : 0.5;
+	if (chart->x_greatest > chart->x_least)
+		return;
+	double middle = chart->x_least == chart->x_greatest ? chart->x_least : 0;
+	half = fmax(half, fabs(middle) * 1e-9);
+	chart->x_least = middle - half;
+	chart->x_greatest = middle + half;
+}
+
+/* Whether the refs are of several runs, so that labels have to name them. */
+static bool of_several_runs(const cli_place *place)
+{
+	esk_ref first = {0}, other;
+	for (size_t i = 0; i < place->word_count; i++) {
+		if (esk_ref_parse(place->words[i], i == 0 ? &first : &other, NULL) != ESK_OK)
+			return false; /* said where it is opened */
+		if (i > 0 && strcmp(first.run, other.run) != 0)
+			return true;
+	}
+	return false;
 }
 
 static int run_plot(cli_args *args)
@@ -312,16 +473,13 @@ static int run_plot(cli_args *args)
 		return code;
 	cli_catch_signals();
 	cli_progress_begin("plot");
+	p.several = of_several_runs(&p.place);
 	p.chart.x_least = DBL_MAX;
 	p.chart.x_greatest = -DBL_MAX;
 	p.chart.bucket_count = cli_chart_buckets(p.chart.width);
 	p.chart.series = cli_alloc(SERIES_MOST * sizeof *p.chart.series);
 	code = plot_refs(&p, every, true);
-	if (!(p.chart.x_greatest > p.chart.x_least)) { /* one row, or all at one time */
-		p.chart.x_least =
-			isfinite(p.chart.x_least) && p.chart.x_least < DBL_MAX ? p.chart.x_least - 0.5 : 0;
-		p.chart.x_greatest = p.chart.x_least + 1;
-	}
+	widen_x(&p.chart);
 	if (code == CLI_OK)
 		code = plot_refs(&p, every, false);
 	cli_progress_end();
@@ -339,19 +497,21 @@ const cli_command cli_plot = {
 	.name = "plot",
 	.summary = "draw columns over time, as PNG or SVG",
 	.usage = "[STORE] REF... -o FILE.png|FILE.svg [--x COLUMN] [--every N]",
-	.description = "Draws the columns that the refs name, one line each (one for each number where a "
-		       "cell has several), "
-		       "over the column of their stream that is called time or timestamp, or over the rows' "
-		       "numbers. Columns "
-		       "of the same units share a panel. Each column of pixels shows the extremes of what "
-		       "falls on it, so that "
-		       "no spike is lost however many rows there are. Times since 1970 are shown as UTC.",
+	.description =
+		"Draws the columns that the refs name, one line each (one for each number where a "
+		"cell has several), "
+		"over the column of their stream that is called time or timestamp, or over the rows' "
+		"numbers. Columns "
+		"of the same units share a panel. Each column of pixels shows the extremes of what "
+		"falls on it, so that "
+		"no spike is lost however many rows there are. A line breaks where values are missing. "
+		"Times since 1970 are shown as UTC, durations in seconds.",
 	.options = (const cli_option[]){{"output", 'o', "FILE", "file",
 						"the picture; its ending says which kind"},
 		{"x", 'x', "COLUMN", NULL, "the column for the x axis; \"row\": the rows' numbers"},
 		{"every", 0, "N", NULL, "take every N-th row"},
 		{"size", 0, "WxH", NULL, "in pixels; default: 1000 wide, as high as the panels need"},
-		{"title", 0, "TEXT", NULL, "default: the first ref"}, {0}},
+		{"title", 0, "TEXT", NULL, "default: the ref; of several, their run"}, {0}},
 	.examples = (const cli_example[]){{"esker plot data h5://plant/voltage -o voltage.png",
 						  "one column over time"},
 		{"esker plot data h5://sys/cpu/cpu0/user h5://sys/memory/MemFree -o sys.svg", "two panels"},

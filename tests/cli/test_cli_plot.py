@@ -97,6 +97,60 @@ def test_one_row_and_equal_values_can_be_drawn(store, value):
     assert len(near(draw(store, "h5://same/y"), BLUE)[0]) > 300
 
 
+def test_a_line_breaks_where_values_are_missing_and_a_lone_one_is_a_dot(store):
+    y = np.full(1000, 5.0)
+    y[400:600] = np.nan
+    y[500] = 5.0
+    record(store, "r", y=y)
+    rows, columns = near(draw(store, "h5://r/y", "--size", "1108x300")[60:250], BLUE)  # a row is a pixel
+    columns = set(columns - 90)
+    assert set(range(5, 395)) < columns and set(range(605, 900)) < columns
+    assert 500 in columns and not (columns & set(range(405, 495))) and not (columns & set(range(505, 595)))
+    assert 3 <= np.ptp(rows) <= 6  # the dot is thicker than the line
+
+
+def test_a_column_without_values_is_an_empty_panel(store):
+    record(store, "r", y=np.full(100, np.nan), z=np.arange(100.0))
+    assert len(near(draw(store, "h5://r/y")[60:], BLUE)[0]) == 0
+    assert len(near(draw(store, "h5://r/y", "h5://r/z")[60:], ORANGE)[0]) > 300
+
+
+@pytest.mark.parametrize("unit", [1, 1_000_000_000])
+def test_a_time_axis_is_of_dates_in_every_unit(store, unit):
+    """A column of times and its plot are the same, whatever the times are counted in."""
+    seconds = 1_795_242_660 + np.arange(100)
+    time = seconds * 1_000_000_000 if unit == 1 else seconds.astype(float)
+    y = np.sin(np.arange(100) / 9)
+    record(store, "ns", time=seconds * 1_000_000_000, y=y)
+    record(store, "r", time=time, y=y)
+    expected = draw(store, "h5://ns/y", "--title", "x")
+    np.testing.assert_array_equal(draw(store, "h5://r/y", "--title", "x"), expected)
+
+
+def test_refs_whose_x_axes_differ_are_not_drawn_over_each_other(store):
+    record(store, "dates", time=1_795_242_660_000_000_000 + np.arange(10), y=np.zeros(10))
+    record(store, "rows", y=np.zeros(10))
+    done = store("plot", "data", "h5://dates/y", "h5://rows/y", "-o", "x.png", code=1)
+    assert "its x axis is the rows' numbers, that of the refs before it dates" in done.stderr
+    assert not (store.directory / "x.png").exists()
+    draw(store, "h5://dates/y", "h5://rows/y", "-x", "row")
+
+
+def test_values_that_hardly_differ_for_their_size_are_told_apart(store):
+    record(store, "r", y=1e12 + np.arange(100) / 100)
+    rows, columns = near(draw(store, "h5://r/y", "--size", "800x400")[40:350, 92:780], BLUE)
+    columns, rows = columns[columns > 200], rows[columns > 200]  # beside the legend
+    assert np.ptp(rows) > 150 and np.corrcoef(columns, rows)[0, 1] < -0.99
+
+
+def test_a_chart_that_is_too_low_for_its_panels_says_so(store):
+    csv = b"a (V),b (A),c (K)\n1,2,3\n"
+    store("record", "data", "r", "--source", "csv", "--ring", "1M", data=csv)
+    words = ["h5://r/a", "h5://r/b", "h5://r/c", "--size", "300x120"]
+    done = store("plot", "data", *words, "-o", "x.png", code=1)
+    assert "3 panels need a height of" in done.stderr and not (store.directory / "x.png").exists()
+
+
 @pytest.mark.parametrize(
     "words, code, message",
     [
