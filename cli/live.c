@@ -14,6 +14,8 @@
 #include <time.h>
 
 #define SPARK_ROWS 4800 /* rows that a sparkline goes back */
+#define SAMPLES 64
+#define WINDOW_NS 3000000000 /* that a rate is of */
 #define DAQ_FOLDER "spool/daq"
 
 static const char streams_sql[] =
@@ -31,13 +33,19 @@ typedef struct kept {
 	struct kept *next;
 } kept;
 
-/* What a row had at the look before. */
-typedef struct before {
-	char *name;
-	uint64_t rows;
+/* How many rows there were, and when: at the last commits of a stream, at the last looks of a ring. */
+typedef struct sample {
 	int64_t at_ns;
-	double rate;
-} before;
+	uint64_t rows;
+} sample;
+
+typedef struct track {
+	char *name;
+	sample samples[SAMPLES]; /* oldest first, of different times */
+	size_t count;
+	bool seen;
+	struct track *next;
+} track;
 
 struct cli_live {
 	cli_place *place;
@@ -45,8 +53,7 @@ struct cli_live {
 	kept *kept;
 	cli_live_row *rows;
 	size_t count;
-	before *before;
-	size_t before_count;
+	track *tracks;
 };
 
 /* ---- what stays open ---- */
@@ -107,25 +114,64 @@ static esk_reader *reader_of(cli_live *live, const char *run)
 
 /* ---- rates ---- */
 
-static void set_rate(cli_live *live, cli_live_row *row, int64_t now)
+static track *find_track(cli_live *live, const char *name)
 {
-	row->rate = NAN;
-	for (size_t i = 0; i < live->before_count; i++) {
-		const before *old = &live->before[i];
-		if (strcmp(old->name, row->name) == 0 && now > old->at_ns && row->rows >= old->rows)
-			row->rate = (double)(row->rows - old->rows) * 1e9 / (double)(now - old->at_ns);
+	track *one = live->tracks;
+	while (one != NULL && strcmp(one->name, name) != 0)
+		one = one->next;
+	if (one == NULL) {
+		one = cli_alloc(sizeof *one);
+		*one = (track){.name = cli_copy(name), .next = live->tracks};
+		live->tracks = one;
+	}
+	one->seen = true;
+	return one;
+}
+
+static void drop_tracks(cli_live *live, bool all)
+{
+	for (track **at = &live->tracks; *at != NULL;) {
+		track *one = *at;
+		if (one->seen && !all) {
+			one->seen = false;
+			at = &one->next;
+			continue;
+		}
+		*at = one->next;
+		free(one->name);
+		free(one);
 	}
 }
 
-static void remember(cli_live *live, int64_t now)
+static void add_sample(track *of, uint64_t rows, int64_t at_ns)
 {
-	for (size_t i = 0; i < live->before_count; i++)
-		free(live->before[i].name);
-	live->before = cli_resize(live->before, live->count * sizeof *live->before);
-	live->before_count = live->count;
-	for (size_t i = 0; i < live->count; i++)
-		live->before[i] = (before){
-			.name = cli_copy(live->rows[i].name), .rows = live->rows[i].rows, .at_ns = now};
+	if (of->count > 0 && rows < of->samples[of->count - 1].rows)
+		of->count = 0; /* another one of that name */
+	if (of->count > 0 && at_ns <= of->samples[of->count - 1].at_ns)
+		return;
+	if (of->count == SAMPLES)
+		memmove(of->samples, of->samples + 1, --of->count * sizeof(sample));
+	of->samples[of->count++] = (sample){.at_ns = at_ns, .rows = rows};
+}
+
+/* Rows come in steps, one for each commit, so the rate is that between commits some seconds apart, whenever
+ * the looks were. Where none has come for much longer than the one before took, nothing is coming. */
+static void set_rate(cli_live *live, cli_live_row *row, int64_t at_ns, int64_t now_ns)
+{
+	track *of = find_track(live, row->name);
+	add_sample(of, row->rows, at_ns);
+	row->rate = NAN;
+	if (of->count < 2)
+		return;
+	const sample *last = &of->samples[of->count - 1], *first = last - 1;
+	int64_t gap = last->at_ns - first->at_ns;
+	if (now_ns - last->at_ns > (2 * gap > WINDOW_NS ? 2 * gap : WINDOW_NS)) {
+		row->rate = 0;
+		return;
+	}
+	while (first > of->samples && last->at_ns - first[-1].at_ns <= WINDOW_NS)
+		first--;
+	row->rate = (double)(last->rows - first->rows) * 1e9 / (double)(last->at_ns - first->at_ns);
 }
 
 static void forget_rows(cli_live *live)
@@ -133,6 +179,7 @@ static void forget_rows(cli_live *live)
 	for (size_t i = 0; i < live->count; i++) {
 		free(live->rows[i].name);
 		free(live->rows[i].column);
+		free(live->rows[i].consumers);
 	}
 	live->count = 0;
 }
@@ -209,6 +256,33 @@ static void take_ring(cli_live_row *row, esk_ring *ring)
 	row->fill = (double)stats.used_bytes / (double)stats.capacity_bytes;
 	row->lag_bytes = stats.used_bytes;
 	row->lost_records = stats.lost_records;
+	row->lost_bytes = stats.lost_bytes;
+}
+
+/* Who reads an instrument's ring, and how far behind: "hdf5 1.2 MB, trigger 0 B". What was overwritten before
+ * it was released counts as lost already, though its reader will only come across it. */
+static void take_consumers(cli_live_row *row, esk_ring *ring)
+{
+	size_t size;
+	esk_ring_stats stats;
+	FILE *text = open_memstream(&row->consumers, &size);
+	if (text == NULL)
+		return;
+	esk_ring_get_stats(ring, &stats);
+	const char *between = "";
+	for (uint32_t i = 0; i < esk_ring_consumer_places(ring); i++) {
+		cli_buf lag;
+		esk_consumer_info info = {.struct_size = sizeof info};
+		if (!esk_ring_consumer_at(ring, i, &info))
+			continue;
+		fprintf(text, "%s%s %s", between, info.name, cli_bytes(info.lag_bytes, &lag));
+		between = ", ";
+		uint64_t lost = info.lost_bytes;
+		if (stats.tail_position > info.released_position)
+			lost += stats.tail_position - info.released_position;
+		row->lost_bytes = lost > row->lost_bytes ? lost : row->lost_bytes;
+	}
+	fclose(text);
 }
 
 static int64_t wall_ns(void)
@@ -218,7 +292,7 @@ static int64_t wall_ns(void)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static int look_at_runs(cli_live *live, int64_t now)
+static int look_at_runs(cli_live *live)
 {
 	json_t *streams;
 	int code = cli_sql(live->place, streams_sql, NULL, &streams);
@@ -240,8 +314,9 @@ static int look_at_runs(cli_live *live, int64_t now)
 		else if (asprintf(&row->name, "%s/%s", run, stream) < 0)
 			row->name = cli_copy(run);
 		row->rows = cli_json_number(one, "rows");
-		row->age_ns = wall_ns() - (int64_t)cli_json_number(one, "updated");
-		set_rate(live, row, now);
+		int64_t wall = wall_ns(), updated = (int64_t)cli_json_number(one, "updated");
+		row->age_ns = wall - updated;
+		set_rate(live, row, updated, wall);
 		snprintf(path, sizeof path, "%s/spool/%s.ring", live->place->path, run);
 		esk_ring *ring = ring_at(live, path);
 		if (ring != NULL)
@@ -269,8 +344,9 @@ static void look_at_rings(cli_live *live, int64_t now)
 			row->name = cli_copy(names[i]->d_name);
 			esk_ring_get_stats(ring, &stats);
 			row->rows = stats.last_sequence;
-			set_rate(live, row, now);
+			set_rate(live, row, now, now);
 			take_ring(row, ring);
+			take_consumers(row, ring);
 		}
 		free(names[i]);
 	}
@@ -288,12 +364,12 @@ int cli_live_look(cli_live *live, const cli_live_row **ret_rows, size_t *ret_cou
 {
 	int64_t now = cli_now_ns();
 	forget_rows(live);
-	int code = look_at_runs(live, now);
+	int code = look_at_runs(live);
 	if (code != CLI_OK)
 		return code;
 	look_at_rings(live, now);
 	drop_kept(live, false);
-	remember(live, now);
+	drop_tracks(live, false);
 	*ret_rows = live->rows;
 	*ret_count = live->count;
 	return CLI_OK;
@@ -303,9 +379,7 @@ void cli_live_close(cli_live *live)
 {
 	forget_rows(live);
 	drop_kept(live, true);
-	for (size_t i = 0; i < live->before_count; i++)
-		free(live->before[i].name);
-	free(live->before);
+	drop_tracks(live, true);
 	free(live->rows);
 	free(live);
 }

@@ -10,16 +10,18 @@
 #define CLI_LIVE_POINTS 48
 
 typedef struct cli_live_row {
-	char *name;         /* "run/stream", or a ring's */
-	bool ring;          /* a ring of an instrument, with no run of its own */
-	uint64_t rows;      /* committed; a ring's: records written */
-	double rate;        /* rows (records) a second; NaN: not known yet */
-	double fill;        /* of the ring, 0 … 1; NaN: none */
-	uint64_t lag_bytes; /* in the ring, not yet committed (not yet taken by the slowest that must not
-			       lose) */
-	uint64_t lost_records;
-	int64_t age_ns;                 /* since the last commit; INT64_MIN: not known */
-	char *column;                   /* of the sparkline; NULL: none */
+	char *name;            /* "run/stream", or a ring's */
+	bool ring;             /* a ring of an instrument, with no run of its own */
+	uint64_t rows;         /* committed; a ring's: records written */
+	double rate;           /* rows (records) a second, of the last seconds; NaN: not known yet */
+	double fill;           /* of the ring, 0 … 1; NaN: none */
+	uint64_t lag_bytes;    /* in the ring, not yet committed (not yet taken by the slowest that must not
+				  lose) */
+	uint64_t lost_records; /* that who should have had them knows of */
+	uint64_t lost_bytes;   /* of the ring; with those that were overwritten and not yet missed */
+	char *consumers;       /* of an instrument's ring: who reads it, and how far behind; else NULL */
+	int64_t age_ns;        /* since the last commit; INT64_MIN: not known */
+	char *column;          /* of the sparkline; NULL: none */
 	double points[CLI_LIVE_POINTS]; /* oldest first; NaN: none */
 	size_t point_count;
 	double last; /* its last value */

@@ -199,6 +199,22 @@ size_t cli_width(const char *text)
 	return width;
 }
 
+size_t cli_fit(const char *text, size_t columns)
+{
+	size_t at = 0, width = 0;
+	for (size_t left = strlen(text); left > 0;) {
+		uint32_t code = 0;
+		size_t length = cli_utf8(text + at, left, &code);
+		width += length == 0 ? 1 : code_width(code);
+		if (width > columns)
+			break;
+		length = length == 0 ? 1 : length;
+		at += length;
+		left -= length;
+	}
+	return at;
+}
+
 void cli_put_json_string(FILE *out, const char *text, size_t size)
 {
 	fputc('"', out);

@@ -41,6 +41,8 @@ void cli_put_escaped(FILE *out, const char *text, size_t size);
 char *cli_escaped(const char *text, size_t size);
 /* Columns that escaped text takes in a terminal. */
 size_t cli_width(const char *text);
+/* Bytes of the beginning of escaped text that fit into so many columns. */
+size_t cli_fit(const char *text, size_t columns);
 /* A JSON string with quotes; bytes that are not UTF-8 become U+FFFD. */
 void cli_put_json_string(FILE *out, const char *text, size_t size);
 /* A CSV field, quoted where it must be; escaped too when `out` is a terminal. */
