@@ -240,13 +240,28 @@ static void init_locks(esk_daemon *daemon)
 	pthread_condattr_destroy(&attributes);
 }
 
+/* With the key whose file the configuration names; else the store finds that of the environment. */
+static esk_status open_with_key(const char *path, const char *key_file, esk_store_options *options,
+	esk_store **ret_store, esk_error *err)
+{
+	esk_key *key = NULL;
+	esk_status status = key_file[0] != '\0' ? esk_key_load(key_file, &key, err) : ESK_OK;
+	if (status != ESK_OK)
+		return status;
+	options->key = key;
+	status = esk_store_open(path, options, ret_store, err);
+	esk_key_free(key); /* the store shares it */
+	return status;
+}
+
 static esk_status open_store(
 	esk_daemon *daemon, const char *path, const esk_daemon_options *options, esk_error *err)
 {
 	esk_store_options store_options = ESK_STORE_OPTIONS_INIT;
 	store_options.log = options->log;
 	store_options.log_arg = options->log_arg;
-	esk_status status = esk_store_open(path, &store_options, &daemon->store, err);
+	const char *key_file = options->config != NULL ? options->config->key_file : "";
+	esk_status status = open_with_key(path, key_file, &store_options, &daemon->store, err);
 	if (status == ESK_OK)
 		status = esk_daemon_session_open(daemon->store, options, &daemon->log, &daemon->session, err);
 	if (status == ESK_OK)

@@ -203,6 +203,21 @@ def test_a_store_is_made_where_asked(esker):
     assert len(served.times()) == 10
 
 
+def test_the_key_of_the_configuration_encrypts_what_the_daemon_writes(store, daemon):
+    store("keygen", "lab.key")
+    (store.directory / "esker.toml").write_text('[storage]\nencrypt = true\nkey_file = "lab.key"\n')
+    served = daemon("--session", "secret")
+    store("send", "data", "scope", "-q", data=stream(2, 10))
+    served.stop()
+    assert list((store.directory / "data").glob("secret_*.h5x"))
+    assert not list((store.directory / "data").glob("secret*.h5"))
+    assert "is encrypted" in store("cat", "data", "secret", "scope", code=1).stderr
+    rows = store.text("cat", "data", "secret", "scope", "--json", "--key", "lab.key").splitlines()
+    assert [json.loads(row)["timestamp"] for row in rows] == list(range(20))
+    (store.directory / "esker.toml").write_text('[storage]\nencrypt = true\nkey_file = "none.key"\n')
+    assert "none.key" in store("daemon", "data", code=1).stderr
+
+
 def test_wrong_options_are_told(store):
     assert "--max-clients" in store("daemon", "data", "--max-clients", "0", code=2).stderr
     assert "--max-message" in store("daemon", "data", "--max-message", "much", code=2).stderr
