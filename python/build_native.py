@@ -26,6 +26,7 @@ HEADERS = [
     "query",
     "check",
     "machine",
+    "nearest",
     "plain",
     "replay",
     "ring",
