@@ -326,6 +326,25 @@ ESK_API uint64_t esk_run_max_record_bytes(const esk_run *run);
 ESK_API esk_status esk_stream_note_loss(esk_stream *stream, uint64_t records, uint64_t bytes,
 	uint64_t first_sequence, uint64_t last_sequence, esk_error *err);
 
+typedef enum esk_loss_cause {
+	ESK_LOSS_OVERWRITTEN = 0, /* by what came later, before it was taken */
+	ESK_LOSS_DAMAGED = 1      /* it was taken, and could not be recorded */
+} esk_loss_cause;
+
+/* A loss in an append. */
+typedef struct esk_loss_part {
+	esk_stream *stream; /* of the run; several may be of one */
+	esk_loss_cause cause;
+	uint64_t records, bytes;
+	uint64_t first_sequence, last_sequence; /* the source's */
+} esk_loss_part;
+
+/* esk_run_append and losses as by esk_stream_note_loss, all as one: the gaps stand in front of the rows, and
+ * a crash leaves both or neither. There may be no rows, if there is a loss. Errors: as esk_run_append;
+ * ESK_EINVAL (a loss of another run's stream, or of a cause that there is not). */
+ESK_API esk_status esk_run_append_with_losses(esk_run *run, const esk_loss_part *losses, size_t loss_count,
+	esk_rows_part *parts, size_t part_count, esk_error *err);
+
 /* The stream's columns, *ret_count of them, borrowed until the run is closed. */
 ESK_API const esk_column *esk_stream_columns(const esk_stream *stream, size_t *ret_count);
 

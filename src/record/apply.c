@@ -4,6 +4,7 @@
  *
  *   kind ESK_RECORD_ROWS    | rows of one stream |
  *   kind ESK_RECORD_GROUP   | head | part: head, rows of one stream | part | … |
+ *   kind ESK_RECORD_GROUP_LOSSES   | head | losses | part | part | … |
  *
  * A kind that is not known comes from a newer Esker, for a record's header has a checksum of its own: reading
  * stops, and the ring stays. */
@@ -186,6 +187,35 @@ static esk_status next_part(esk_recorder *r, const esk_ring_record *record, cons
 					 : bad_record(r, record, "of a stream that there is not", err);
 }
 
+static esk_status apply_group_loss(esk_recorder *r, const esk_ring_record *record, const esk_group_loss *loss,
+	bool apply, esk_error *err)
+{
+	const esk_stream *stream = stream_of(r, loss->stream);
+	if (stream == NULL)
+		return bad_record(r, record, "of a stream that there is not", err);
+	if (loss->cause != ESK_CAUSE_OVERWRITTEN && loss->cause != ESK_CAUSE_DAMAGED)
+		return bad_record(r, record, "a loss of an unknown cause", err);
+	if (apply)
+		esk_apply_loss_of(r, stream, &loss->loss, loss->cause, record->sequence);
+	return ESK_OK;
+}
+
+/* Losses stand where their streams end, which is in front of the record's rows. *at moves behind them. */
+static esk_status for_each_loss(esk_recorder *r, const esk_ring_record *record, const uint8_t *payload,
+	uint32_t count, uint64_t *at, bool apply, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	for (uint32_t i = 0; i < count && status == ESK_OK; i++) {
+		esk_group_loss loss;
+		if (record->size_bytes - *at < sizeof loss)
+			return bad_record(r, record, "a loss reaches beyond it", err);
+		memcpy(&loss, payload + *at, sizeof loss);
+		*at += sizeof loss;
+		status = apply_group_loss(r, record, &loss, apply, err);
+	}
+	return status;
+}
+
 static esk_status for_each_part(
 	esk_recorder *r, const esk_ring_record *record, const uint8_t *payload, bool apply, esk_error *err)
 {
@@ -194,7 +224,8 @@ static esk_status for_each_part(
 	if (record->size_bytes < sizeof head)
 		return bad_record(r, record, "shorter than its head", err);
 	memcpy(&head, payload, sizeof head);
-	esk_status status = ESK_OK;
+	uint32_t losses = record->kind == ESK_RECORD_GROUP_LOSSES ? head.losses : 0;
+	esk_status status = for_each_loss(r, record, payload, losses, &at, apply, err);
 	for (uint32_t i = 0; i < head.parts && status == ESK_OK; i++) {
 		rows_block block;
 		status = next_part(r, record, payload, &at, &block, err);
@@ -240,6 +271,7 @@ static esk_status apply_kind(
 	case ESK_RECORD_ROWS:
 		return apply_rows(r, record, payload, err);
 	case ESK_RECORD_GROUP:
+	case ESK_RECORD_GROUP_LOSSES:
 		return apply_group(r, record, payload, err);
 	case ESK_RECORD_ITEM:
 		return esk_apply_item(r, payload, record->size_bytes, err);

@@ -1,5 +1,5 @@
-/* One append to several streams: one ring record, so that all rows of all parts are acknowledged, committed
- * and recovered together. Runs in the callers' threads.
+/* One append to several streams: one ring record, so that all rows of all parts, and the losses in front of
+ * them, are acknowledged, committed and recovered together. Runs in the callers' threads.
  *
  * The parts' streams are locked in the order of their numbers, whatever the order of the parts, so that two
  * appends never wait for each other; rows are promised in every stream while all are locked. */
@@ -13,6 +13,8 @@
 
 /* What an append needs while it runs, on the stack as a rule. */
 typedef struct grouping {
+	const esk_loss_part *losses;
+	size_t loss_count;
 	esk_rows_part *parts;
 	size_t count;
 	uint32_t *order; /* of the parts by the numbers of their streams */
@@ -32,27 +34,44 @@ static esk_status check_part(const esk_recorder *r, const esk_rows_part *part, e
 						  : status;
 }
 
-static esk_status check_parts(const esk_recorder *r, const esk_rows_part *parts, size_t count, esk_error *err)
+static esk_status check_loss(const esk_recorder *r, const esk_loss_part *loss, esk_error *err)
 {
-	uint64_t rows = 0;
-	if (count > ESK_MAX_STREAMS)
-		return esk_fail(err, ESK_EINVAL, "run \"%s\": %zu parts, a run has at most %d streams",
-			r->name, count, ESK_MAX_STREAMS);
-	for (size_t i = 0; i < count; i++) {
-		esk_status status = check_part(r, &parts[i], err);
+	if (loss->stream == NULL || loss->stream->recorder != r)
+		return esk_fail(err, ESK_EINVAL, "run \"%s\": a loss is of no stream of this run", r->name);
+	if (loss->cause != ESK_LOSS_OVERWRITTEN && loss->cause != ESK_LOSS_DAMAGED)
+		return esk_fail(err, ESK_EINVAL, "run \"%s\": a loss has the cause %d: expected 0 or 1",
+			r->name, (int)loss->cause);
+	return esk_stream_check_open(loss->stream, err);
+}
+
+static esk_status check_parts(const esk_recorder *r, const grouping *g, esk_error *err)
+{
+	uint64_t rows = g->loss_count;
+	if (g->count > ESK_MAX_STREAMS || g->loss_count > ESK_MAX_STREAMS)
+		return esk_fail(err, ESK_EINVAL,
+			"run \"%s\": %zu parts and %zu losses, a run has at most %d streams", r->name,
+			g->count, g->loss_count, ESK_MAX_STREAMS);
+	for (size_t i = 0; i < g->loss_count; i++) {
+		esk_status status = check_loss(r, &g->losses[i], err);
 		if (status != ESK_OK)
 			return status;
-		rows |= parts[i].rows;
+	}
+	for (size_t i = 0; i < g->count; i++) {
+		esk_status status = check_part(r, &g->parts[i], err);
+		if (status != ESK_OK)
+			return status;
+		rows |= g->parts[i].rows;
 	}
 	return rows > 0 ? ESK_OK : esk_fail(err, ESK_EINVAL, "run \"%s\": an append without rows", r->name);
 }
 
-static esk_status begin(grouping *g, esk_rows_part *parts, size_t count, esk_error *err)
+/* Room for what the parts need; `end` frees it. */
+static esk_status begin(grouping *g, esk_error *err)
 {
-	size_t columns = 0;
-	*g = (grouping){.parts = parts, .count = count};
+	size_t columns = 0, count = g->count;
 	for (size_t i = 0; i < count; i++)
-		columns = parts[i].stream->column_count > columns ? parts[i].stream->column_count : columns;
+		if (g->parts[i].stream->column_count > columns)
+			columns = g->parts[i].stream->column_count;
 	g->order = count <= INLINE_PARTS ? g->inline_order : malloc(count * sizeof *g->order);
 	g->at = columns <= INLINE_COLUMNS ? g->inline_at : malloc(2 * columns * sizeof *g->at);
 	return g->order != NULL && g->at != NULL ? ESK_OK : esk_fail_memory(err, columns, "offsets");
@@ -92,7 +111,7 @@ static esk_status measure_part(const esk_rows_part *part, uint64_t *at, esk_rows
 /* Bytes of the record. */
 static esk_status measure(const grouping *g, uint64_t *ret_bytes, esk_error *err)
 {
-	uint64_t total = sizeof(esk_group_head);
+	uint64_t total = sizeof(esk_group_head) + g->loss_count * sizeof(esk_group_loss);
 	for (size_t i = 0; i < g->count; i++) {
 		esk_rows_layout layout;
 		uint64_t bytes = 0;
@@ -115,6 +134,7 @@ static esk_status measure(const grouping *g, uint64_t *ret_bytes, esk_error *err
 /* Reserves the record and claims the indices of all rows. */
 static esk_status claim(esk_recorder *r, grouping *g, uint64_t bytes, esk_ring_slot *ret_slot, esk_error *err)
 {
+	uint16_t kind = g->loss_count > 0 ? ESK_RECORD_GROUP_LOSSES : ESK_RECORD_GROUP;
 	if (bytes > esk_ring_max_payload(r->ring))
 		return esk_fail(err, ESK_ERANGE,
 			"run \"%s\": the rows of this append take %llu bytes, a record takes at most %llu: "
@@ -123,7 +143,7 @@ static esk_status claim(esk_recorder *r, grouping *g, uint64_t bytes, esk_ring_s
 			(unsigned long long)esk_ring_max_payload(r->ring));
 	for (size_t i = 0; i < g->count; i++)
 		pthread_mutex_lock(&g->parts[g->order[i]].stream->producer);
-	esk_status status = esk_ring_reserve(r->ring, 0, ESK_RECORD_GROUP, (uint32_t)bytes, ret_slot, err);
+	esk_status status = esk_ring_reserve(r->ring, 0, kind, (uint32_t)bytes, ret_slot, err);
 	for (size_t i = 0; i < g->count && status == ESK_OK; i++) {
 		esk_rows_part *part = &g->parts[i];
 		part->row = atomic_load_explicit(&part->stream->next_row, memory_order_relaxed);
@@ -134,10 +154,27 @@ static esk_status claim(esk_recorder *r, grouping *g, uint64_t bytes, esk_ring_s
 	return status;
 }
 
+/* Returns what lies behind them. */
+static uint8_t *fill_losses(const grouping *g, uint8_t *at)
+{
+	for (size_t i = 0; i < g->loss_count; i++, at += sizeof(esk_group_loss)) {
+		const esk_loss_part *part = &g->losses[i];
+		esk_group_loss loss = {.stream = part->stream->id,
+			.cause = (uint32_t)part->cause,
+			.loss = {.records = part->records,
+				.bytes = part->bytes,
+				.first_sequence = part->first_sequence,
+				.last_sequence = part->last_sequence,
+				.time_ns = (uint64_t)esk_now_ns()}};
+		memcpy(at, &loss, sizeof loss);
+	}
+	return at;
+}
+
 static void fill(const grouping *g, uint8_t *payload)
 {
-	esk_group_head head = {0};
-	uint8_t *at = payload + sizeof head;
+	esk_group_head head = {.losses = (uint32_t)g->loss_count};
+	uint8_t *at = fill_losses(g, payload + sizeof head);
 	for (size_t i = 0; i < g->count; i++) {
 		const esk_rows_part *part = &g->parts[i];
 		esk_part_head part_head = {.stream = part->stream->id};
@@ -155,15 +192,16 @@ static void fill(const grouping *g, uint8_t *payload)
 	memcpy(payload, &head, sizeof head);
 }
 
-esk_status esk_recorder_append(esk_recorder *r, esk_rows_part *parts, size_t part_count, esk_error *err)
+esk_status esk_recorder_append(esk_recorder *r, const esk_loss_part *losses, size_t loss_count,
+	esk_rows_part *parts, size_t part_count, esk_error *err)
 {
-	grouping g;
+	grouping g = {.losses = losses, .loss_count = loss_count, .parts = parts, .count = part_count};
 	esk_ring_slot slot;
 	uint64_t bytes = 0;
-	esk_status status = check_parts(r, parts, part_count, err);
+	esk_status status = check_parts(r, &g, err);
 	if (status != ESK_OK)
 		return status;
-	status = begin(&g, parts, part_count, err);
+	status = begin(&g, err);
 	if (status == ESK_OK)
 		status = put_in_order(&g, err);
 	if (status == ESK_OK)
@@ -180,10 +218,9 @@ esk_status esk_recorder_append(esk_recorder *r, esk_rows_part *parts, size_t par
 
 uint64_t esk_run_append_bytes(const esk_rows_part *parts, size_t part_count)
 {
-	grouping g;
+	grouping g = {.parts = (esk_rows_part *)parts, .count = part_count};
 	uint64_t bytes = UINT64_MAX;
-	if (begin(&g, (esk_rows_part *)parts, part_count, NULL) != ESK_OK ||
-		measure(&g, &bytes, NULL) != ESK_OK)
+	if (begin(&g, NULL) != ESK_OK || measure(&g, &bytes, NULL) != ESK_OK)
 		bytes = UINT64_MAX;
 	end(&g);
 	return bytes;

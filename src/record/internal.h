@@ -30,7 +30,8 @@
 #define ESK_RECORD_ATTRIBUTES 4u
 #define ESK_RECORD_TEXT 5u
 #define ESK_RECORD_LOSS 6u
-#define ESK_RECORD_LAST 6u
+#define ESK_RECORD_GROUP_LOSSES 7u /* a group, and losses in front of its rows */
+#define ESK_RECORD_LAST 7u
 
 #define ESK_BY_REFERENCE_BYTES 4096 /* cells this large are compressed where they lie in the ring */
 #define ESK_INFLIGHT_BYTES (24ull << 20)
@@ -48,10 +49,10 @@ typedef struct esk_rows_head {
 } esk_rows_head;
 
 /* ESK_RECORD_GROUP: this head, then the parts, each with its head and the payload of a record of rows, padded
- * to 8 bytes. */
+ * to 8 bytes. ESK_RECORD_GROUP_LOSSES: the losses stand between head and parts. */
 typedef struct esk_group_head {
 	uint32_t parts;
-	uint32_t reserved;
+	uint32_t losses; /* 0 in ESK_RECORD_GROUP */
 } esk_group_head;
 
 typedef struct esk_part_head {
@@ -106,6 +107,13 @@ typedef struct esk_loss {
 	uint64_t last_sequence;
 	uint64_t time_ns;
 } esk_loss;
+
+/* One of the losses of ESK_RECORD_GROUP_LOSSES. */
+typedef struct esk_group_loss {
+	uint32_t stream;
+	uint32_t cause;
+	esk_loss loss;
+} esk_group_loss;
 
 /* A group other than items', and what every segment has of its attributes. */
 typedef struct esk_group {
@@ -532,6 +540,9 @@ esk_status esk_apply_attributes(esk_recorder *r, const uint8_t *payload, uint64_
 esk_status esk_apply_text(esk_recorder *r, const uint8_t *payload, uint64_t size_bytes, esk_error *err);
 esk_status esk_apply_loss(esk_recorder *r, esk_stream *stream, const uint8_t *payload, uint64_t size_bytes,
 	uint64_t sequence, esk_error *err);
+/* The same, of a loss whose place is known: the present end of the stream. */
+void esk_apply_loss_of(
+	esk_recorder *r, const esk_stream *stream, const esk_loss *loss, uint64_t cause, uint64_t sequence);
 /* Takes over the texts of `file` that the recorder does not have. */
 esk_status esk_texts_adopt(esk_recorder *r, esk_h5 *file, esk_error *err);
 esk_status esk_texts_write(esk_recorder *r, esk_error *err);

@@ -288,6 +288,20 @@ esk_status esk_texts_write(esk_recorder *r, esk_error *err)
 
 /* ---- the drain thread: losses ---- */
 
+void esk_apply_loss_of(
+	esk_recorder *r, const esk_stream *stream, const esk_loss *loss, uint64_t cause, uint64_t sequence)
+{
+	esk_gap gap = {.stream = stream->id,
+		.row = stream->rows,
+		.records = loss->records,
+		.bytes = loss->bytes,
+		.first_sequence = loss->first_sequence,
+		.last_sequence = loss->last_sequence,
+		.time_ns = loss->time_ns,
+		.cause = cause};
+	esk_drain_add_gap(r, &gap, sequence);
+}
+
 esk_status esk_apply_loss(esk_recorder *r, esk_stream *stream, const uint8_t *payload, uint64_t size_bytes,
 	uint64_t sequence, esk_error *err)
 {
@@ -296,14 +310,6 @@ esk_status esk_apply_loss(esk_recorder *r, esk_stream *stream, const uint8_t *pa
 	if (stream == NULL || size_bytes < sizeof loss)
 		return ESK_ECORRUPT;
 	memcpy(&loss, payload, sizeof loss);
-	esk_gap gap = {.stream = stream->id,
-		.row = stream->rows,
-		.records = loss.records,
-		.bytes = loss.bytes,
-		.first_sequence = loss.first_sequence,
-		.last_sequence = loss.last_sequence,
-		.time_ns = loss.time_ns,
-		.cause = ESK_CAUSE_OVERWRITTEN};
-	esk_drain_add_gap(r, &gap, sequence);
+	esk_apply_loss_of(r, stream, &loss, ESK_CAUSE_OVERWRITTEN, sequence);
 	return ESK_OK;
 }

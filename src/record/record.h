@@ -136,8 +136,8 @@ esk_status esk_recorder_set_metadata(esk_recorder *recorder, const char *json, e
 /* `options` is complete (esk_run_stream_with). */
 esk_status esk_recorder_stream(esk_recorder *recorder, const char *name, const esk_column *columns,
 	size_t column_count, const esk_stream_options *options, esk_stream **ret_stream, esk_error *err);
-esk_status esk_recorder_append(
-	esk_recorder *recorder, esk_rows_part *parts, size_t part_count, esk_error *err);
+esk_status esk_recorder_append(esk_recorder *recorder, const esk_loss_part *losses, size_t loss_count,
+	esk_rows_part *parts, size_t part_count, esk_error *err);
 /* `item` is complete (esk_run_put); its attributes were read. */
 esk_status esk_recorder_put(esk_recorder *recorder, const esk_item *item, const esk_attribute *attributes,
 	size_t count, esk_error *err);

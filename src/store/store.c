@@ -634,7 +634,13 @@ esk_status esk_run_get_stats(esk_run *run, esk_run_stats *ret_stats, esk_error *
 
 esk_status esk_run_append(esk_run *run, esk_rows_part *parts, size_t part_count, esk_error *err)
 {
-	return esk_recorder_append(run->recorder, parts, part_count, err);
+	return esk_recorder_append(run->recorder, NULL, 0, parts, part_count, err);
+}
+
+esk_status esk_run_append_with_losses(esk_run *run, const esk_loss_part *losses, size_t loss_count,
+	esk_rows_part *parts, size_t part_count, esk_error *err)
+{
+	return esk_recorder_append(run->recorder, losses, loss_count, parts, part_count, err);
 }
 
 uint64_t esk_run_max_record_bytes(const esk_run *run)
