@@ -17,12 +17,12 @@ static esk_status copy_declaration(const esk_ring *ring, uint32_t number, size_t
 		return status;
 	void *bytes = malloc(size + room + 1);
 	if (bytes == NULL)
-		return esk_daq_fail_memory(err, size + room, "a declaration");
+		return esk_fail_memory(err, size + room, "a declaration");
 	esk_ring_copy(bytes, shared, size);
 	status = esk_daq_declaration_parse(bytes, size, ret_declaration, err);
 	if (status != ESK_OK) {
 		free(bytes);
-		return esk_daq_fail_in(err, status, "ring %s, declaration %u", esk_ring_path(ring), number);
+		return esk_fail_in(err, status, "ring %s, declaration %u", esk_ring_path(ring), number);
 	}
 	*ret_bytes = bytes;
 	return ESK_OK;
@@ -41,7 +41,7 @@ esk_status esk_daq_declaration_feed(const esk_ring *ring, uint32_t number, esk_a
 	status = esk_arrow_decoder_feed(
 		decoder, declaration.schema, declaration.schema_bytes, &used, &none, err);
 	if (status == ESK_OK && esk_arrow_decoder_schema(decoder) == NULL)
-		status = esk_daq_fail(err, ESK_ECORRUPT, "declaration %u has no schema", number);
+		status = esk_fail(err, ESK_ECORRUPT, "declaration %u has no schema", number);
 	if (none.release != NULL)
 		none.release(&none);
 	if (status == ESK_OK)
@@ -73,7 +73,7 @@ esk_status esk_daq_stream_failed(struct ArrowArrayStream *stream, int error, esk
 {
 	const char *why = stream->get_last_error(stream);
 	esk_status status = error == ENOMEM ? ESK_ENOMEM : error == ENOTSUP ? ESK_EUNSUPPORTED : ESK_ECORRUPT;
-	return esk_daq_fail(err, status, "%s", why != NULL ? why : strerror(error));
+	return esk_fail(err, status, "%s", why != NULL ? why : strerror(error));
 }
 
 /* The one batch of a stream. */
@@ -84,7 +84,7 @@ static esk_status take_batch(struct ArrowArrayStream *stream, struct ArrowArray 
 	if (error != 0)
 		return esk_daq_stream_failed(stream, error, err);
 	if (array.release == NULL)
-		return esk_daq_fail(err, ESK_ECORRUPT, "there is no record batch in the record");
+		return esk_fail(err, ESK_ECORRUPT, "there is no record batch in the record");
 	error = stream->get_next(stream, &more);
 	if (error == 0 && more.release == NULL) {
 		*ret_array = array;
@@ -94,7 +94,7 @@ static esk_status take_batch(struct ArrowArrayStream *stream, struct ArrowArray 
 	if (error != 0)
 		return esk_daq_stream_failed(stream, error, err);
 	more.release(&more);
-	return esk_daq_fail(err, ESK_ECORRUPT, "there are several record batches in the record");
+	return esk_fail(err, ESK_ECORRUPT, "there are several record batches in the record");
 }
 
 esk_status esk_daq_read_batch(const esk_ring *ring, uint32_t number, const void *payload, size_t size,
@@ -105,7 +105,7 @@ esk_status esk_daq_read_batch(const esk_ring *ring, uint32_t number, const void 
 	esk_error why = {0};
 	void *bytes;
 	if (size > UINT32_MAX) /* no record is larger */
-		return esk_daq_fail(err, ESK_ERANGE, "a record of %zu bytes", size);
+		return esk_fail(err, ESK_ERANGE, "a record of %zu bytes", size);
 	esk_status status = copy_declaration(ring, number, size, &bytes, &declaration, err);
 	if (status != ESK_OK)
 		return status;
@@ -123,6 +123,6 @@ esk_status esk_daq_read_batch(const esk_ring *ring, uint32_t number, const void 
 		stream.release(&stream);
 	}
 	return status == ESK_OK ? ESK_OK
-				: esk_daq_fail(err, status, "ring %s, a batch of declaration %u: %s",
+				: esk_fail(err, status, "ring %s, a batch of declaration %u: %s",
 					  esk_ring_path(ring), number, why.message);
 }
