@@ -157,6 +157,16 @@ def test_a_terminal_that_cannot_be_drawn_on_is_said(store):
         assert b"--once prints a table" in terminal.seen and b"\x1b" not in terminal.seen
 
 
+@pytest.fixture
+def spool(store):
+    """Where a store has its rings: links into shared memory, which are gone with the test."""
+    folder = store.directory / "data/spool/daq"
+    yield folder
+    for link in folder.iterdir():
+        link.resolve().unlink(missing_ok=True)
+
+
+@pytest.mark.usefixtures("spool")
 def test_what_a_ring_lost_shows_before_its_reader_knows(store):
     from esker.daq import RingBuffer
 
