@@ -248,8 +248,8 @@ _Static_assert(sizeof(ring_extension) == 256 && offsetof(ring_extension, declare
 		       offsetof(ring_place, held) == 128 && offsetof(ring_place, accounts) == 192,
 	"docs/FORMAT.md says where the extension's fields are");
 
-/* Changes both words of `pair` or none. Sequentially consistent: a full barrier on x86-64 (lock prefix),
- * acquire and release elsewhere, where the callers that need more say so. */
+/* Changes both words of `pair` or none. Sequentially consistent: a full barrier behind it on x86-64 (lock
+ * prefix) and arm64, acquire and release elsewhere, where the callers that need more say so. */
 static inline bool ring_pair_swap(ring_pair *pair, ring_pair_value expected, ring_pair_value desired)
 {
 	bool swapped;
@@ -259,6 +259,27 @@ static inline bool ring_pair_swap(ring_pair *pair, ring_pair_value expected, rin
 			     : "=@ccz"(swapped), "+m"(*pair), "+a"(expected.position), "+d"(expected.count)
 			     : "b"(desired.position), "c"(desired.count)
 			     : "memory");
+#elif defined(__aarch64__)
+	/* Not what the compiler calls for this, which may take a lock: one of this process, of which neither
+	 * other processes nor loads of one word know. What the first instruction reads may be of two moments,
+	 * but then it was changed, and the store fails. */
+	uint64_t position, count;
+	uint32_t failed;
+	__asm__ __volatile__(
+		"1:	ldaxp	%[position], %[count], %[pair]\n"
+		"	cmp	%[position], %[old_position]\n"
+		"	ccmp	%[count], %[old_count], #0, eq\n"
+		"	cset	%w[failed], ne\n"
+		"	b.ne	2f\n"
+		"	stlxp	%w[failed], %[new_position], %[new_count], %[pair]\n"
+		"	cbnz	%w[failed], 1b\n"
+		"	dmb	ish\n"
+		"2:\n"
+		: [pair] "+Q"(*pair), [position] "=&r"(position), [count] "=&r"(count), [failed] "=&r"(failed)
+		: [old_position] "r"(expected.position), [old_count] "r"(expected.count),
+		[new_position] "r"(desired.position), [new_count] "r"(desired.count)
+		: "cc", "memory");
+	swapped = failed == 0;
 #else
 	unsigned __int128 old = (unsigned __int128)expected.count << 64 | expected.position;
 	unsigned __int128 new = (unsigned __int128)desired.count << 64 | desired.position;
