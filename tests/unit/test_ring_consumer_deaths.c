@@ -264,6 +264,138 @@ static void places_that_come_and_go_do_not_disturb_the_one_that_stays(void **sta
 	drop_ring(ring);
 }
 
+/* ---- who looks on ---- */
+
+/* Runs in a child: maps the ring, looks and lets go, as live views do, until killed. */
+static void look_on(const char *path, bool as_tap, _Atomic uint64_t *looks)
+{
+	static unsigned char copy[8192];
+	for (;; atomic_fetch_add(looks, 1)) {
+		esk_tap *tap;
+		esk_ring *ring;
+		esk_ring_stats stats;
+		if (!as_tap) {
+			if (esk_ring_attach(path, &ring, NULL) != ESK_OK)
+				_exit(1);
+			esk_ring_get_stats(ring, &stats);
+			esk_ring_detach(ring);
+			continue;
+		}
+		if (esk_tap_open(path, 1 + atomic_load(looks) % 3, &tap, NULL) != ESK_OK)
+			_exit(2);
+		for (int i = 0; i < 50; i++) {
+			esk_ring_record record;
+			bool found;
+			if (esk_tap_read(tap, copy, sizeof copy, &record, &found, NULL) != ESK_OK)
+				_exit(3);
+			if (found)
+				read_proof(copy, record.size_bytes);
+		}
+		esk_tap_close(tap);
+	}
+}
+
+static pid_t start_looking(esk_ring *ring, bool as_tap, _Atomic uint64_t *looks)
+{
+	atomic_store(looks, 0);
+	pid_t pid = fork_child();
+	if (pid == 0)
+		look_on(esk_ring_path(ring), as_tap, looks);
+	while (atomic_load(looks) == 0)
+		nap_us(100);
+	return pid;
+}
+
+static unsigned char *bytes_of_file(const char *path, size_t *ret_size)
+{
+	FILE *file = fopen(path, "rb");
+	assert_non_null(file);
+	assert_int_equal(fseek(file, 0, SEEK_END), 0);
+	long size = ftell(file);
+	assert_true(size > 0);
+	unsigned char *bytes = malloc((size_t)size);
+	assert_non_null(bytes);
+	rewind(file);
+	assert_int_equal(fread(bytes, 1, (size_t)size, file), size);
+	fclose(file);
+	*ret_size = (size_t)size;
+	return bytes;
+}
+
+static void who_looked_on_and_was_killed_left_not_a_byte_in_the_ring(void **state)
+{
+	esk_ring *ring = make_consumed(ESK_RING_MIN_BYTES, ESK_BLOCK, 4);
+	_Atomic uint64_t *looks = shared_bytes(sizeof *looks);
+	size_t size, size_after;
+	esk_consumer_close(open_as(ring, "hdf5", false, false));
+	write_records(ring, 1, 100);
+	unsigned char *before = bytes_of_file(ring_path(), &size);
+	for (int round = 0; round < 20; round++) {
+		pid_t pid = start_looking(ring, round % 2 == 0, looks);
+		nap_us(next_random() % 2000);
+		kill_and_wait(pid);
+		unsigned char *after = bytes_of_file(ring_path(), &size_after);
+		assert_int_equal(size_after, size);
+		assert_memory_equal(after, before, size);
+		free(after);
+	}
+	free(before);
+	munmap((void *)looks, sizeof *looks);
+	drop_ring(ring);
+}
+
+static uint32_t places_used(const esk_ring *ring)
+{
+	uint32_t used = 0;
+	for (uint32_t i = 0; i < esk_ring_consumer_places(ring); i++) {
+		esk_consumer_info info = {.struct_size = sizeof info};
+		used += esk_ring_consumer_at(ring, i, &info);
+	}
+	return used;
+}
+
+static void killing_who_looks_on_holds_up_neither_producer_nor_tail(void **state)
+{
+	esk_ring *ring = make_consumed(ESK_RING_MIN_BYTES, ESK_BLOCK, 4);
+	_Atomic uint64_t *looks[2] = {
+		shared_bytes(sizeof(_Atomic uint64_t)), shared_bytes(sizeof(_Atomic uint64_t))};
+	esk_consumer *consumer = open_as(ring, "hdf5", false, false);
+	ring->block_timeout_ns = 30000000000u; /* a producer that waits longer ends, and fails the test */
+	pid_t producer = start_producer(ring, 1, UINT64_MAX), lookers[2];
+	uint64_t expected = 0;
+	for (int i = 0; i < 2; i++)
+		lookers[i] = start_looking(ring, i == 0, looks[i]);
+	for (int round = 0; round < 60; round++) {
+		int who = (int)(next_random() % 2);
+		kill_and_wait(lookers[who]);
+		/* Twice round the ring, which only goes on as the tail does. */
+		esk_ring_record record;
+		uint64_t until = stats_of(consumer).position + 2 * esk_ring_capacity(ring);
+		while (stats_of(consumer).position < until) {
+			if (!next_record(consumer, &record)) {
+				esk_consumer_wait(consumer, 1000000);
+				continue;
+			}
+			assert_int_equal(record.sequence, ++expected);
+			assert_int_equal(record.lost_before_records, 0);
+			assert_int_equal(read_proof(record.payload, record.size_bytes).n, expected);
+			esk_consumer_release(consumer, record.next_position);
+		}
+		lookers[who] = start_looking(ring, who == 0, looks[who]);
+	}
+	for (int i = 0; i < 2; i++)
+		kill_and_wait(lookers[i]);
+	kill_and_wait(producer);
+	assert_int_equal(places_used(ring), 1);
+	printf("%llu records\n", (unsigned long long)expected);
+	for (int i = 0; i < 2; i++)
+		munmap((void *)looks[i], sizeof *looks[i]);
+	esk_consumer_close(consumer);
+	drop_ring(ring);
+}
+
+/* ---- declarations ---- */
+
 static void text_of(uint64_t who, uint64_t n, unsigned char *text, size_t *ret_size)
 {
 	*ret_size = 8 + (who * 13 + n * 7) % 90;
@@ -363,6 +495,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(killed_consumers_are_followed_without_a_loss),
 		cmocka_unit_test(losses_are_told_across_killed_consumers),
 		cmocka_unit_test(places_that_come_and_go_do_not_disturb_the_one_that_stays),
+		cmocka_unit_test(who_looked_on_and_was_killed_left_not_a_byte_in_the_ring),
+		cmocka_unit_test(killing_who_looks_on_holds_up_neither_producer_nor_tail),
 		cmocka_unit_test(declarations_survive_killed_declarers),
 		cmocka_unit_test(a_consumer_that_a_child_inherits_is_closed_to_it),
 	};
