@@ -38,6 +38,7 @@
  *     max_message_bytes          ESKER_DAEMON_MAX_MESSAGE_BYTES      "64MiB"
  *     max_clients                ESKER_DAEMON_MAX_CLIENTS            64
  *     ring_mb                    ESKER_DAEMON_RING_MB                256
+ *     layout                     ESKER_DAEMON_LAYOUT                 "columns"; "batches": of what rings hold
  *
  * The keys of the tables [storage.columns] and [storage.chunk_rows] are names of columns, "INSTRUMENT/COLUMN"
  * or "COLUMN" for all instruments. Their variables hold "NAME=VALUE,NAME=VALUE" and over-ride the names that
@@ -80,6 +81,7 @@ typedef struct esk_storage_config {
 	uint64_t daemon_max_message_bytes;
 	uint64_t daemon_max_clients;
 	uint64_t daemon_ring_mb;
+	const char *daemon_layout;
 	void *owned; /* what esk_storage_config_load allocated; NULL for one made by the program */
 } esk_storage_config;
 
@@ -89,7 +91,7 @@ typedef struct esk_storage_config {
 		.output_dir = "./data", .compression_level = 6, .codec = "", .auto_flush_interval_secs = 30, \
 		.application = "Esker", .rotate_period = "none", .key_file = "", .daemon_socket = "",        \
 		.daemon_metrics_file = "", .daemon_max_message_bytes = 64u << 20, .daemon_max_clients = 64,  \
-		.daemon_ring_mb = 256                                                                        \
+		.daemon_ring_mb = 256, .daemon_layout = "columns"                                            \
 	}
 
 /* Reads environment and file. `toml_path` NULL: the file that ESKER_CONFIG names, else ./esker.toml if it is

@@ -48,6 +48,8 @@ const esk_config_key esk_config_keys[] = {
 		4096, NULL, "connections at a time"},
 	{"daemon", "ring_mb", "ESKER_DAEMON_RING_MB", ESK_CONFIG_COUNT, MEMBER(daemon_ring_mb), 1, 1u << 20,
 		NULL, "ring between clients and files, in MiB"},
+	{"daemon", "layout", "ESKER_DAEMON_LAYOUT", ESK_CONFIG_CHOICE, MEMBER(daemon_layout), 0, 0,
+		"columns|batches", "how what rings hold is written: growing columns, or a group per flush"},
 };
 const size_t esk_config_key_count = sizeof esk_config_keys / sizeof *esk_config_keys;
 _Static_assert(sizeof esk_config_keys / sizeof *esk_config_keys <= ESK_CONFIG_MAX_KEYS, "raise it");

@@ -116,9 +116,10 @@ static void every_key_can_be_set_by_file_and_by_variable(void **state)
 {
 	for (size_t i = 0; i < esk_config_key_count; i++) {
 		const esk_config_key *key = &esk_config_keys[i];
+		const char *last = key->choices != NULL ? strrchr(key->choices, '|') : NULL;
 		const char *value = key->kind == ESK_CONFIG_SWITCH ? "true"
 				    : key->kind == ESK_CONFIG_CHOICE
-					    ? (key->choices[0] == 'h' ? "hdf5" : "hour")
+					    ? (last != NULL ? last + 1 : key->choices)
 				    : key->kind == ESK_CONFIG_TEXT  ? "some text"
 				    : key->kind == ESK_CONFIG_CODEC ? "lz4"
 				    : key->most < 5000              ? "5"

@@ -75,7 +75,8 @@ class StorageConfig:
         config, keep = ffi.new("esk_storage_config *"), []
         config.struct_size = ffi.sizeof("esk_storage_config")
         config.daemon_socket = config.daemon_metrics_file = ffi.new("char[]", b"")
-        keep.append(config.daemon_socket)
+        config.daemon_layout = ffi.new("char[]", b"columns")
+        keep += [config.daemon_socket, config.daemon_layout]
         config.daemon_max_message_bytes, config.daemon_max_clients, config.daemon_ring_mb = 64 << 20, 64, 256
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
