@@ -1,10 +1,11 @@
 """Kills instruments and background writers at random moments, and checks the files with stock h5py.
 
-One to three producers write numbered batches into one ring, a writer (or the daemon) drains it into a run whose segments
-rotate. Any of them, or all, are killed, the writer also while it recovers; in the end the ring is drained. Under `block` every
+One to four producers write numbered batches, or records of raw bytes, into one ring; a writer (or the daemon) drains it into a
+run whose segments rotate; `esker send` sends file after file to the daemon's session; stock h5py, `esker top` or a tap looks
+on. Any of them, or all, are killed, the writer also while it recovers; in the end the ring is drained. Under `block` every
 row that was acknowledged must be there once, in order; of a batch whose producer died before it took note of it, all rows are
 there or none. Under `overwrite` what is there is in order, and with what is accounted for as lost it is as much as was
-acknowledged.
+acknowledged. Who looked on leaves no place in the ring.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from daq_files import Fault, Source, account, check, segments
+import pyarrow as pa
+from daq_files import RAW, SOURCE_SHIFT, Fault, Opened, Source, account, check, segments
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("ESK_BUILD", ROOT / "build"))
 TOOL = BUILD / "tests/support/crash_daq"
 ESKER = BUILD / "cli/esker"
+READER = Path(__file__).with_name("daq_reader.py")
 WRITER = "writer"
+SENDER = "send"
 RUN = "experiment"
+SESSION = "furnace"
 FOREVER = "3600"
+ONLOOKERS = ("reader", "top", "tap")
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,9 @@ SCENARIOS = {
     "overwrite": Scenario("columns", "overwrite"),
     "overwrite-batches": Scenario("batches", "overwrite"),
     "daemon": Scenario("columns", "block", daemon=True),
+    "daemon-batches": Scenario("batches", "block", daemon=True),
 }
+PLACES = [("scope", 0), ("scope", 1), ("psu", 2), (RAW, 3), (RAW, 4)]
 
 
 @dataclass
@@ -54,13 +62,50 @@ class Producer:
     instrument: str
     source: int
     acks: Path
-    opened: list[tuple[int, int]]
+    opened: list[Opened] = field(default_factory=list)
 
     def read(self) -> tuple[int, int]:
         """Return rows acknowledged, and rows begun."""
         if not self.acks.exists() or self.acks.stat().st_size != 24:
             return 0, 0
         return struct.unpack("QQQ", self.acks.read_bytes())[:2]
+
+    def note_death(self) -> None:
+        rows, begun = self.read()
+        if begun > rows:
+            self.opened.append(Opened(rows, begun, begun - rows))
+
+
+@dataclass
+class Sender:
+    """Sends file after file of numbered batches; the rows of one are acknowledged when `esker send` ends with 0."""
+
+    source: int
+    file: Path
+    begun: int = 0
+    acknowledged: int = 0
+    opened: list[Opened] = field(default_factory=list)
+    under_way: Opened | None = None
+
+    def make_file(self, batches: int, rows: int) -> None:
+        self.under_way = Opened(self.begun, self.begun + batches * rows, rows)
+        first = self.source << SOURCE_SHIFT | self.begun
+        schema = pa.schema([("timestamp", pa.int64()), ("voltage", pa.float64()), ("note", pa.string())])
+        with pa.OSFile(str(self.file), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
+            for start in range(first, first + batches * rows, rows):
+                numbers = range(start, start + rows)
+                columns = [list(numbers), [0.25 * n for n in numbers], [f"row {n}" for n in numbers]]
+                stream.write_batch(pa.record_batch(columns, schema=schema))
+        self.begun = self.under_way.behind
+
+    def note_end(self, status: int) -> None:
+        if self.under_way is None:
+            return
+        if status == 0:
+            self.acknowledged = self.under_way.behind
+        else:
+            self.opened.append(self.under_way)
+        self.under_way = None
 
 
 class Harness:
@@ -73,11 +118,14 @@ class Harness:
         self.ring = self.store / "spool/daq" / f"{RUN}.ring"
         self.processes: dict[str, subprocess.Popen] = {}
         self.kills: dict[str, int] = {}
-        places = self.random.sample([("scope", 0), ("scope", 1), ("psu", 2)], self.random.randint(1, 3))
+        places = self.random.sample(PLACES, self.random.randint(1, 4))
         self.producers = {
-            f"{instrument}.{source}": Producer(instrument, source, directory / f"{instrument}.{source}", [])
+            f"{instrument}.{source}": Producer(instrument, source, directory / f"{instrument}.{source}")
             for instrument, source in places
         }
+        self.sender = Sender(5, directory / "rows.arrow")
+        self.onlookers = self.random.sample(ONLOOKERS, 2)
+        self.others = [*self.onlookers, *([SENDER] if scenario.daemon else [])]
         subprocess.run([ESKER, "init", self.store], check=True, stdout=subprocess.DEVNULL)
         self.ring.parent.mkdir(parents=True, exist_ok=True)
         self.tool("make", self.ring, 2, scenario.policy)
@@ -96,6 +144,7 @@ class Harness:
             ESKER_STORAGE_AUTO_FLUSH_INTERVAL_SECS="0.02",
             ESKER_STORAGE_ROTATE_BYTES=str(8 << 20),
             ESKER_DAEMON_RING_MB="16",
+            ESKER_DAEMON_LAYOUT=self.scenario.layout,
             **({"CRASH_VERBOSE": "1"} if self.verbose else {}),
         )
         return subprocess.Popen(
@@ -106,35 +155,56 @@ class Harness:
         )
 
     def begin(self, name: str) -> None:
+        self.processes[name] = self.start(*self.command(name))
+
+    def command(self, name: str) -> list[object]:
         if name in self.producers:
             producer, seed = self.producers[name], self.random.getrandbits(32)
             batch_rows = 1 if self.scenario.policy == "overwrite" else 0  # a row is a record there
-            self.processes[name] = self.start(
-                *(TOOL, "produce", self.ring, producer.acks, producer.instrument),
-                *(seed, FOREVER, producer.source, batch_rows),
-            )
-        elif self.scenario.daemon and self.random.random() < 0.8:  # now and then, the writer instead of it
-            self.processes[name] = self.start(
-                ESKER, "daemon", self.store, "-q", *(["-v"] if self.verbose else [])
-            )
-        else:
-            self.processes[name] = self.start(
-                TOOL, "write", self.ring, self.output, self.scenario.layout, FOREVER
-            )
+            words = [TOOL, "produce", self.ring, producer.acks, producer.instrument]
+            return [*words, seed, FOREVER, producer.source, batch_rows]
+        if name == SENDER:
+            self.sender.make_file(self.random.randint(1, 300), self.random.randint(1, 20))
+            how = self.random.choice([["--no-flush"], []])
+            return [ESKER, "send", self.store, "archive", self.sender.file, "-q", *how]
+        if name == "reader":
+            return [sys.executable, READER, self.output, self.store / f"{SESSION}.h5"]
+        if name == "top":
+            return [ESKER, "top", self.store, "--batch", "-i", "100ms"]
+        if name == "tap":
+            return [TOOL, "tap", self.ring]
+        if self.scenario.daemon and self.random.random() < 0.8:  # now and then, the writer instead of it
+            return [*self.daemon(), "-q", *(["-v"] if self.verbose else [])]
+        return [TOOL, "write", self.ring, self.output, self.scenario.layout, FOREVER]
+
+    def daemon(self) -> list[object]:
+        return [ESKER, "daemon", self.store, "--session", SESSION]
 
     def kill(self, name: str) -> None:
         process = self.processes.pop(name)
-        if process.poll() is not None:
+        if process.poll() is not None and name != SENDER:
             message = process.stderr.read().decode(errors="replace") if process.stderr else ""
             raise Fault(f"{name} ended by itself with {process.returncode}: {message}")
         process.send_signal(signal.SIGKILL)
         process.wait()
+        if name == SENDER:
+            self.note_sent(process)
         if process.stderr:
             process.stderr.close()
         if name in self.producers:
-            rows, begun = self.producers[name].read()
-            if begun > rows:
-                self.producers[name].opened.append((rows, begun))
+            self.producers[name].note_death()
+
+    def note_sent(self, process: subprocess.Popen) -> None:
+        message = process.stderr.read().decode(errors="replace") if process.stderr else ""
+        if process.returncode > 0 and ("daemon.sock: " not in message or "was refused" in message):
+            raise Fault(f"send ended with {process.returncode}: {message}")
+        self.sender.note_end(process.returncode)
+
+    def send_on(self) -> None:
+        """What was sent is noted, and the next file sent."""
+        if SENDER in self.processes and self.processes[SENDER].poll() is not None:
+            self.kill(SENDER)
+            self.begin(SENDER)
 
     def count(self, what: str) -> None:
         self.kills[what] = self.kills.get(what, 0) + 1
@@ -152,6 +222,7 @@ class Harness:
     def round(self) -> None:
         names = list(self.producers)
         one = [self.random.choice(names)]
+        other = self.random.choice(self.others)
         what, who = self.random.choice(
             [
                 ("writer", [WRITER]),
@@ -160,9 +231,13 @@ class Harness:
                 ("producers", names),
                 ("writer and producer", [WRITER, *one]),
                 ("all", [WRITER, *names]),
+                (other, [other]),
+                (f"{other} and writer", [other, WRITER]),
             ]
         )
-        time.sleep(self.random.choice([0.01, 0.05, 0.15]) * self.random.random() + 0.002)
+        self.send_on()
+        most = self.random.choice([0.01, 0.05, 0.15, *([0.5] if self.scenario.daemon else [])])
+        time.sleep(most * self.random.random() + 0.002)
         for name in self.random.sample(who, len(who)):
             self.kill(name)
         self.count(what)
@@ -179,10 +254,13 @@ class Harness:
         left = self.tool("write", self.ring, self.output, self.scenario.layout, 0)
         if self.scenario.daemon and not left.startswith("records 0 "):
             raise Fault(f"a daemon that was asked to end left records in the ring: {left}")
+        places = self.tool("places", self.ring)
+        if places != "hdf5 0\n":
+            raise Fault(f"the ring has the places {places!r}")
 
     def stop_daemon(self) -> None:
         """Let a daemon recover and serve, then ask it to end: it takes all that is there."""
-        process = self.start(ESKER, "daemon", self.store, stdout=subprocess.PIPE)
+        process = self.start(*self.daemon(), stdout=subprocess.PIPE)
         process.stdout.readline()  # it serves
         process.send_signal(signal.SIGTERM)
         _, message = process.communicate()
@@ -203,7 +281,14 @@ class Harness:
             check(files, self.scenario.layout, instrument, here)
         for name, producer in self.producers.items():
             sources[name].end(producer.read()[0])
-        return self.check_account(account(files, self.scenario.layout, instruments), list(sources.values()))
+        said = self.check_account(account(files, self.scenario.layout, instruments), list(sources.values()))
+        return said + (self.check_sent() if self.scenario.daemon else "")
+
+    def check_sent(self) -> str:
+        source = Source(SENDER, self.sender.opened, False)
+        check(segments(self.store / f"{SESSION}.h5"), "columns", "archive", {self.sender.source: source})
+        source.end(self.sender.acknowledged)
+        return f"; {source.total} rows sent, likewise ({len(self.sender.opened)} files left open)"
 
     def check_account(self, said: dict[str, int], sources: list[Source]) -> str:
         total = sum(source.total for source in sources)
@@ -240,7 +325,7 @@ def run(name: str, kills: int, seed: int, directory: Path, verbose: bool) -> boo
         flush=True,
     )
     try:
-        for process in [WRITER, *harness.producers]:
+        for process in [WRITER, *harness.producers, *harness.others]:
             harness.begin(process)
         for _ in range(kills):
             harness.round()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 SOURCE_SHIFT = 40  # a row's number: source << SOURCE_SHIFT | how many rows that source wrote before it
 PIECE_ROWS = 1 << 18
 ACCOUNTED = ("records", "rows", "lost_records", "bad_records")
+RAW = "bytes"  # where records of raw bytes land
 
 
 class Fault(Exception):
@@ -43,20 +45,28 @@ def parts(file: h5py.File, layout: str, instrument: str) -> list[h5py.Group]:
     )
 
 
+class Opened(NamedTuple):
+    """Batches whose producer died before it took note of them: the first of them are there, each whole, or none."""
+
+    first: int
+    behind: int
+    rows: int
+    """Of one batch."""
+
+
 class Source:
     """The rows of one producer, as they come.
 
-    `opened` are batches whose producer died before it took note of them: (first row, row behind). All of such a batch is there
-    or nothing. With `lossy`, others may be missing too.
+    What was `opened` may be missing. With `lossy`, others may be missing too.
     """
 
-    def __init__(self, name: str, opened: list[tuple[int, int]], lossy: bool) -> None:
+    def __init__(self, name: str, opened: list[Opened], lossy: bool) -> None:
         self.name = name
         self.left = list(opened)
         self.lossy = lossy
         self.expected = self.total = self.acknowledged = 0
-        self.first = np.array([one[0] for one in opened], np.int64)
-        self.behind = np.array([one[1] for one in opened], np.int64)
+        self.first = np.array([one.first for one in opened], np.int64)
+        self.behind = np.array([one.behind for one in opened], np.int64)
 
     def take(self, path: Path, rows: np.ndarray) -> None:
         for piece in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if not self.lossy else [rows]:
@@ -78,8 +88,10 @@ class Source:
         self.expected = int(piece[-1]) + 1
 
     def skip(self) -> None:
-        first, end = self.left.pop(0)
-        self.expected = end if first == self.expected else self.expected
+        one = self.left.pop(0)
+        there = self.expected - one.first
+        if 0 <= there <= one.behind - one.first and there % one.rows == 0:
+            self.expected = one.behind
 
     def end(self, acknowledged: int) -> None:
         """All files were read; rows before `acknowledged` must have been among them."""
@@ -91,21 +103,44 @@ class Source:
             )
 
 
-def pieces(group: h5py.Group) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    columns = [group[name] for name in ("timestamp", "voltage", "note")]
+def columns_of(group: h5py.Group, *names: str) -> list[h5py.Dataset]:
+    columns = [group[name] for name in names]
     if len({len(column) for column in columns}) != 1:
         raise Fault(f"{group.file.filename}: columns of {group.name} have {[len(c) for c in columns]} rows")
+    return columns
+
+
+def batch_numbers(path: Path, group: h5py.Group) -> Iterator[np.ndarray]:
+    """Check every cell of record batches, and yield the rows' numbers."""
+    columns = columns_of(group, "timestamp", "voltage", "note")
     for start in range(0, len(columns[0]), PIECE_ROWS):
-        yield tuple(column[start : start + PIECE_ROWS] for column in columns)
+        numbers, voltages, notes = (column[start : start + PIECE_ROWS] for column in columns)
+        if not np.array_equal(voltages, 0.25 * numbers):
+            raise Fault(f"{path}: voltages of {group.name} differ")
+        if list(notes) != [b"row %d" % number for number in numbers.tolist()]:
+            raise Fault(f"{path}: notes of {group.name} differ")
+        yield numbers
 
 
-def check_cells(
-    path: Path, instrument: str, numbers: np.ndarray, voltages: np.ndarray, notes: np.ndarray
-) -> None:
-    if not np.array_equal(voltages, 0.25 * numbers):
-        raise Fault(f"{path}: voltages of {instrument} differ")
-    if list(notes) != [b"row %d" % number for number in numbers.tolist()]:
-        raise Fault(f"{path}: notes of {instrument} differ")
+def raw_numbers(path: Path, group: h5py.Group) -> Iterator[np.ndarray]:
+    """Check every record of raw bytes (see fill_raw in crash_daq.c), and yield the records' numbers."""
+    offsets, lengths = columns_of(group, "data/offsets", "data/lengths")
+    values = group["data/values"]
+    before = int(group["data"].attrs["esker_stream"][1]) if "esker_stream" in group["data"].attrs else 0
+    for start in range(0, len(offsets), PIECE_ROWS):
+        firsts = offsets[start : start + PIECE_ROWS] - before
+        sizes = lengths[start : start + PIECE_ROWS]
+        data = values[firsts[0] : firsts[-1] + sizes[-1]] if len(firsts) > 0 else np.empty(0, np.uint8)
+        if not np.array_equal(firsts[1:], firsts[:-1] + sizes[:-1]) or sizes.min(initial=8) < 8:
+            raise Fault(f"{path}: values of {group.name} do not lie one behind the other")
+        at = firsts - firsts[0]
+        numbers = np.frombuffer(data[at[:, None] + np.arange(8)].tobytes(), np.int64)
+        tails = numbers % 61 + np.where(numbers % 97 == 0, 5000, 0)
+        expected = np.repeat((numbers % 251).astype(np.uint8), sizes)
+        expected[at[:, None] + np.arange(8)] = numbers.view(np.uint8).reshape(-1, 8)
+        if not np.array_equal(sizes, tails + 8) or not np.array_equal(data, expected):
+            raise Fault(f"{path}: records of {group.name} differ")
+        yield numbers
 
 
 def check(files: list[Path], layout: str, instrument: str, sources: dict[int, Source]) -> None:
@@ -113,8 +148,7 @@ def check(files: list[Path], layout: str, instrument: str, sources: dict[int, So
     for path in files:
         with h5py.File(path) as file:
             for group in parts(file, layout, instrument):
-                for numbers, voltages, notes in pieces(group):
-                    check_cells(path, instrument, numbers, voltages, notes)
+                for numbers in raw_numbers(path, group) if instrument == RAW else batch_numbers(path, group):
                     if not set(np.unique(numbers >> SOURCE_SHIFT).tolist()) <= set(sources):
                         raise Fault(f"{path}: {instrument} has rows of a source that does not write to it")
                     for number, source in sources.items():

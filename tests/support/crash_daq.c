@@ -2,12 +2,20 @@
  * follows from the number of their first row.
  *
  *     crash_daq make RING MEGABYTES block|overwrite
- *     crash_daq produce RING ACKS INSTRUMENT SEED SECONDS [SOURCE [ROWS]]   batches, until the time is over:
- * of ROWS rows (default: now few, now many); several sources may write to one instrument
- *     crash_daq wide RING CHANNELS ROWS     one instrument "rack" of f64 columns ch0000, …: row r of channel
- * c is c * 2^20 + r crash_daq write RING OUTPUT columns|batches SECONDS  the background writer, until the
- * time is over crash_daq check STORE RUN INSTRUMENT FIRST           reads a run's instrument: rows are FIRST,
- * FIRST + 1, …, perhaps with holes; prints rows, holes, records lost and bad
+ *     crash_daq produce RING ACKS INSTRUMENT SEED SECONDS [SOURCE [ROWS]]
+ *         batches until the time is over, of ROWS rows (default: now few, now many); several sources may
+ *         write to one instrument. As the instrument "bytes": records of raw bytes, a row each
+ *     crash_daq wide RING CHANNELS ROWS
+ *         one instrument "rack" of f64 columns ch0000, …: row r of channel c is c * 2^20 + r
+ *     crash_daq write RING OUTPUT columns|batches SECONDS
+ *         the background writer, until the time is over
+ *     crash_daq tap RING
+ *         a live view that checks what it sees of raw bytes, until it is killed
+ *     crash_daq places RING
+ *         a line for each named place in the ring: name, process that has it or 0
+ *     crash_daq check STORE RUN INSTRUMENT FIRST
+ *         reads a run's instrument: rows are FIRST, FIRST + 1, …, perhaps with holes; prints rows, holes,
+ *         records lost and bad
  *
  * A row's number is SOURCE * 2^40 (default: 0) + how many rows that source wrote before it.
  *
@@ -28,6 +36,7 @@
 
 #define MOST_ROWS 64
 #define NOTE_BYTES 24
+#define RAW_BYTES 8192
 #define READ_ROWS 65536
 #define SOURCE_SHIFT 40
 
@@ -160,50 +169,121 @@ static esk_ring *open_ring(const char *path)
 }
 
 typedef struct production {
+	esk_ring *ring;
+	esk_daq_source *source; /* NULL: raw bytes */
 	uint64_t seed;
 	double seconds;
 	uint64_t base; /* number of the source's first row */
 	uint64_t rows; /* of a batch; 0: any */
 } production;
 
-static void produce(const char *path, acks *acked, const char *instrument, const production *p)
+/* A record of raw bytes: its row's number, and a tail that follows from it. */
+static size_t fill_raw(uint64_t row, uint8_t bytes[RAW_BYTES])
+{
+	size_t tail = row % 61 + (row % 97 == 0 ? 5000 : 0);
+	memcpy(bytes, &row, sizeof row);
+	memset(bytes + sizeof row, (int)(row % 251), tail);
+	return sizeof row + tail;
+}
+
+static uint64_t next_rows(production *p)
+{
+	if (p->source == NULL)
+		return 1;
+	if (p->rows != 0)
+		return p->rows;
+	return random_u32(&p->seed) % 50 == 0 ? MOST_ROWS : 1 + random_u32(&p->seed) % 3;
+}
+
+static esk_status write_once(const production *p, uint64_t row, uint64_t rows, esk_error *err)
+{
+	static uint8_t raw[RAW_BYTES];
+	if (p->source == NULL)
+		return esk_daq_write(p->ring, raw, fill_raw(p->base + row, raw), err);
+	return esk_daq_source_write(p->source, fill(p->base + row, rows), err);
+}
+
+static void produce(acks *acked, production *p)
 {
 	esk_error err;
-	esk_daq_source *source;
-	if (esk_daq_source_open(open_ring(path), instrument, make_schema(), &source, &err) != ESK_OK)
-		quit("source", &err);
 	uint64_t row = atomic_load(&acked->begun);
 	atomic_store(&acked->rows, row); /* what lies between was left open by the one before */
-	uint64_t seed = p->seed;
 	double end = seconds_now() + p->seconds;
 	for (uint64_t n = 0; n % 256 != 0 || seconds_now() < end; n++) {
-		uint64_t rows = random_u32(&seed) % 50 == 0 ? MOST_ROWS : 1 + random_u32(&seed) % 3;
-		rows = p->rows != 0 ? p->rows : rows;
-		const struct ArrowArray *batch = fill(p->base + row, rows);
+		uint64_t rows = next_rows(p);
 		atomic_store(&acked->begun, row + rows);
-		esk_status status = esk_daq_source_write(source, batch, &err);
+		esk_status status = write_once(p, row, rows, &err);
 		while (status ==
 			ESK_ETIMEDOUT) /* a ring that overwrites waits for a producer that stands still */
-			status = esk_daq_source_write(source, batch, &err);
+			status = write_once(p, row, rows, &err);
 		if (status != ESK_OK)
 			quit("write", &err);
 		row += rows;
 		atomic_store(&acked->rows, row);
 		atomic_fetch_add(&acked->records, 1);
 	}
-	esk_daq_source_close(source);
 }
 
 static void start_producing(int argc, char **argv)
 {
-	production p = {.seed = strtoull(argv[5], NULL, 10), .seconds = atof(argv[6])};
+	esk_error err;
+	const char *instrument = argv[4];
+	production p = {.ring = open_ring(argv[2]),
+		.seed = strtoull(argv[5], NULL, 10),
+		.seconds = atof(argv[6])};
 	if (argc > 7)
 		p.base = strtoull(argv[7], NULL, 10) << SOURCE_SHIFT;
 	if (argc > 8)
 		p.rows = strtoull(argv[8], NULL, 10);
 	if (p.rows > MOST_ROWS)
 		exit(2);
-	produce(argv[2], map_acks(argv[3]), argv[4], &p);
+	if (strcmp(instrument, ESK_DAQ_BYTES_STREAM) != 0 &&
+		esk_daq_source_open(p.ring, instrument, make_schema(), &p.source, &err) != ESK_OK)
+		quit("source", &err);
+	produce(map_acks(argv[3]), &p);
+	esk_daq_source_close(p.source);
+}
+
+/* ---- looking on ---- */
+
+static void look_on(const char *path)
+{
+	static uint8_t seen[RAW_BYTES], expected[RAW_BYTES];
+	esk_error err;
+	esk_tap *tap;
+	if (esk_tap_open(path, 3, &tap, &err) != ESK_OK)
+		quit("tap", &err);
+	for (;;) {
+		esk_ring_record record;
+		bool found;
+		uint64_t row;
+		if (esk_tap_read(tap, seen, sizeof seen, &record, &found, &err) != ESK_OK)
+			quit("tap", &err);
+		if (!found) {
+			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+			continue;
+		}
+		if (record.kind != ESK_DAQ_BYTES)
+			continue;
+		memcpy(&row, seen, sizeof row);
+		if (record.size_bytes != fill_raw(row, expected) ||
+			memcmp(seen, expected, record.size_bytes) != 0) {
+			fprintf(stderr, "crash_daq: record %" PRIu64 " is not what was written\n",
+				record.sequence);
+			exit(6);
+		}
+	}
+}
+
+static void print_places(const char *path)
+{
+	esk_ring *ring = open_ring(path);
+	for (uint32_t i = 0; i < esk_ring_consumer_places(ring); i++) {
+		esk_consumer_info info = {.struct_size = sizeof info};
+		if (esk_ring_consumer_at(ring, i, &info))
+			printf("%s %" PRId64 "\n", info.name, info.pid);
+	}
+	esk_ring_detach(ring);
 }
 
 /* ---- many channels ---- */
@@ -391,10 +471,14 @@ int main(int argc, char **argv)
 		produce_wide(argv[2], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
 	else if (strcmp(what, "write") == 0 && argc == 6)
 		write_run(argv[2], argv[3], argv[4], atof(argv[5]));
+	else if (strcmp(what, "tap") == 0 && argc == 3)
+		look_on(argv[2]);
+	else if (strcmp(what, "places") == 0 && argc == 3)
+		print_places(argv[2]);
 	else if (strcmp(what, "check") == 0 && argc == 6)
 		check(argv[2], argv[3], argv[4], strtoull(argv[5], NULL, 10));
 	else {
-		fprintf(stderr, "usage: crash_daq make|produce|wide|write|check …\n");
+		fprintf(stderr, "usage: crash_daq make|produce|wide|write|tap|places|check …\n");
 		return 2;
 	}
 	return 0;
