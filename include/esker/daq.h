@@ -198,7 +198,7 @@ typedef struct esk_daq_writer_stats {
 	/* At present: */
 	uint64_t lag_bytes;    /* of the ring, written and not yet taken */
 	int64_t last_flush_ns; /* time of the last successful flush; 0: none */
-	esk_status status;     /* ESK_OK, or why the last flush failed */
+	esk_status status;     /* ESK_OK, or why the last flush failed, or commits fail at present */
 	char error[256];       /* what it said; "" */
 } esk_daq_writer_stats;
 

@@ -412,6 +412,19 @@ static void stop_thread(esk_daq_writer *writer)
 
 /* ---- state, end ---- */
 
+/* The thread takes records as long as the run's own ring has room; whether they reach the disk, the run says.
+ */
+static void tell_of_commits(const esk_daq_writer *writer, esk_daq_writer_stats *stats)
+{
+	esk_run_stats run = {.struct_size = sizeof run};
+	if (stats->status != ESK_OK || esk_run_get_stats(writer->run, &run, NULL) != ESK_OK ||
+		run.status == ESK_OK)
+		return;
+	stats->status = run.status;
+	snprintf(stats->error, sizeof stats->error, "commits fail: %s%s", esk_status_name(run.status),
+		run.status == ESK_ENOSPC ? ": no space left on the disk" : "");
+}
+
 esk_status esk_daq_writer_get_stats(esk_daq_writer *writer, esk_daq_writer_stats *ret_stats, esk_error *err)
 {
 	size_t size = ret_stats->struct_size;
@@ -423,6 +436,7 @@ esk_status esk_daq_writer_get_stats(esk_daq_writer *writer, esk_daq_writer_stats
 	pthread_mutex_unlock(&writer->lock);
 	stats.struct_size = size;
 	stats.lag_bytes = head > taken ? head - taken : 0;
+	tell_of_commits(writer, &stats);
 	memcpy(ret_stats, &stats, size);
 	return ESK_OK;
 }
