@@ -97,6 +97,8 @@ static int take_limits(const cli_args *args, esk_daemon_options *options)
 	if (code == CLI_OK)
 		code = take_span(args, "idle-timeout", &options->idle_timeout_ns);
 	if (code == CLI_OK)
+		code = take_span(args, "stall-timeout", &options->stall_timeout_ns);
+	if (code == CLI_OK)
 		code = take_span(args, "metrics-interval", &options->metrics_period_ns);
 	return code;
 }
@@ -235,6 +237,9 @@ static const cli_option daemon_options[] = {
 	{"max-message", 0, "SIZE", NULL, "largest message that is taken; default 64M"},
 	{"max-memory", 0, "SIZE", NULL, "what all clients may make the daemon keep; default 512M"},
 	{"idle-timeout", 0, "TIME", NULL, "close clients that send nothing for so long; default: never"},
+	{"stall-timeout", 0, "TIME", NULL,
+		"close clients that stop within a message, and refuse batches that a full disk leaves no "
+		"room for, after so long; default 30s"},
 	{"foreground", 0, NULL, NULL, "stay in the foreground (it always does)"},
 	{"json", 0, NULL, NULL, "say where it serves as JSON"},
 	{"quiet", 'q', NULL, NULL, "do not say where it serves"},

@@ -38,8 +38,9 @@ typedef struct esk_daemon_options {
 	uint64_t max_memory_bytes;  /* what all clients together may make the daemon keep; 0: 512 MiB */
 	uint32_t max_clients;       /* 0: 64; at most 4096 */
 	uint64_t hello_timeout_ns;  /* from connecting to the first message; 0: 10 s */
-	uint64_t stall_timeout_ns;  /* a message that was begun makes no progress, a reply is not taken; 0: 30
-				       s */
+	uint64_t stall_timeout_ns;  /* a message that was begun makes no progress, a reply is not taken:
+				       its client is closed; commits fail (a full disk) and shared memory
+				       has no room: batches are refused; 0: 30 s */
 	uint64_t idle_timeout_ns;   /* nothing was sent at all; 0: never, since the death of a peer on this
 				       machine is noticed at once */
 	const char *session;        /* run of the session; NULL: go on with the last one that a daemon had in

@@ -160,6 +160,12 @@ static esk_status handle_flush(void *arg, esk_error *err)
 	return esk_session_flush(daemon->session, err);
 }
 
+static esk_status handle_trouble(void *arg, esk_error *err)
+{
+	esk_daemon *daemon = arg;
+	return esk_daemon_session_trouble(daemon->session, err);
+}
+
 static esk_status handle_stats(void *arg, char **ret_json, esk_error *err)
 {
 	return esk_daemon_get_stats(arg, ret_json, err);
@@ -289,6 +295,7 @@ static esk_status open_all(
 		.write_first = handle_write,
 		.set_metadata = handle_metadata,
 		.flush = handle_flush,
+		.trouble = handle_trouble,
 		.stats = handle_stats,
 		.store = esk_store_path(daemon->store),
 		.session = esk_session_name(daemon->session)};

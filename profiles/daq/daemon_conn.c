@@ -455,6 +455,12 @@ void esk_conn_task_done(esk_conn *conn)
 
 /* ---- for time limits ---- */
 
+void esk_conn_refuse(esk_conn *conn, esk_status code, const esk_error *why)
+{
+	conn->rests = false;
+	finish(conn, code, why);
+}
+
 bool esk_conn_said_hello(const esk_conn *conn)
 {
 	return conn->said_hello;

@@ -38,6 +38,9 @@ typedef struct esk_handler {
 	/* `instrument` NULL: of the session; `json`: an object. */
 	esk_status (*set_metadata)(void *arg, const char *instrument, const char *json, esk_error *err);
 	esk_status (*flush)(void *arg, esk_error *err);
+	/* Why there is no room, where that is more than being slow: commits fail. ESK_OK: it is not. Without
+	 * waiting, by the server's thread. NULL: ESK_OK. */
+	esk_status (*trouble)(void *arg, esk_error *err);
 	/* Statistics as JSON text (free()), without waiting. By the server's thread. */
 	esk_status (*stats)(void *arg, char **ret_json, esk_error *err);
 	const char *store;   /* for Hello: borrowed, live as long as any connection */
@@ -89,6 +92,9 @@ void esk_conn_run_task(esk_conn *conn);
 void esk_conn_set_task_outcome(esk_conn *conn, esk_status status, const esk_error *err);
 /* Takes the outcome; then esk_conn_process goes on. */
 void esk_conn_task_done(esk_conn *conn);
+
+/* In ESK_CONN_FULL: the batch at hand is refused; then esk_conn_process goes on. */
+void esk_conn_refuse(esk_conn *conn, esk_status code, const esk_error *why);
 
 /* Tells the peer why (to: no message), and ends. */
 void esk_conn_end(esk_conn *conn, esk_status code, const char *message);

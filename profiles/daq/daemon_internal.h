@@ -20,6 +20,8 @@ esk_status esk_daemon_session_open(esk_store *store, const esk_daemon_options *o
 /* As esk_handler's write. */
 esk_status esk_daemon_session_write(esk_session *session, const char *instrument,
 	const struct ArrowSchema *schema, const struct ArrowArray *array, uint64_t *io_row, esk_error *err);
+/* As esk_handler's trouble. */
+esk_status esk_daemon_session_trouble(esk_session *session, esk_error *err);
 /* As an object; NULL when memory is out. */
 json_t *esk_daemon_session_stats(esk_session *session);
 

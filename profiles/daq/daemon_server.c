@@ -58,6 +58,8 @@ struct esk_server {
 	uint64_t client_count, full_count;
 	uint64_t accepted, turned_away, timed_out;
 	uint64_t ticked_ns, turned_ns, retried_ns;
+	uint64_t full_since_ns; /* clients found no room, and no row was recorded, */
+	uint64_t full_rows;     /* beyond so many */
 	esk_logger logger;
 	atomic_bool stop;
 	pthread_mutex_t lock;
@@ -117,9 +119,19 @@ static bool send_output(client *c, uint64_t now)
 	}
 }
 
-static void note_full(esk_server *server, client *c)
+static void note_progress(esk_server *server, uint64_t now)
+{
+	if (server->totals.rows == server->full_rows)
+		return;
+	server->full_rows = server->totals.rows;
+	server->full_since_ns = now;
+}
+
+static void note_full(esk_server *server, client *c, uint64_t now)
 {
 	bool full = c->state == ESK_CONN_FULL;
+	if (full && server->full_count == 0)
+		note_progress(server, now);
 	server->full_count += full;
 	server->full_count -= c->full;
 	c->full = full;
@@ -135,7 +147,7 @@ static void settle(esk_server *server, client *c, uint64_t now)
 		c->state = esk_conn_process(c->conn);
 		sent = send_output(c, now);
 	} while (c->state == ESK_CONN_BLOCKED && sent);
-	note_full(server, c);
+	note_full(server, c, now);
 	if (c->state == ESK_CONN_TASK) {
 		arm(server, c, 0);
 		c->task_out = true;
@@ -331,15 +343,36 @@ static void tick(esk_server *server, uint64_t now)
 	}
 }
 
+/* Whether clients are told that there is no room, instead of waiting for it: it has lasted, and is a trouble
+ * that does not pass by itself. */
+static bool is_lasting(const esk_server *server, uint64_t now, esk_status *ret_code, esk_error *ret_why)
+{
+	const esk_handler *handler = server->handler;
+	if (handler->trouble == NULL || !over(now, server->full_since_ns, server->limits.stall_timeout_ns))
+		return false;
+	*ret_code = handler->trouble(handler->arg, ret_why);
+	return *ret_code != ESK_OK;
+}
+
+static void try_client_again(esk_server *server, client *c, uint64_t now)
+{
+	esk_status code;
+	esk_error why = {0};
+	if (is_lasting(server, now, &code, &why))
+		esk_conn_refuse(c->conn, code, &why);
+	settle(server, c, now);
+}
+
 static void try_full_again(esk_server *server, uint64_t now)
 {
 	if (server->full_count == 0 || now - server->retried_ns < RETRY_NS)
 		return;
 	server->retried_ns = now;
+	note_progress(server, now);
 	for (client *c = server->clients, *next; c != NULL; c = next) {
 		next = c->next;
 		if (c->state == ESK_CONN_FULL)
-			settle(server, c, now);
+			try_client_again(server, c, now);
 	}
 }
 
@@ -478,6 +511,7 @@ esk_status esk_server_create(int listen_fd, const esk_handler *handler, const es
 	pthread_mutex_init(&server->lock, NULL);
 	server->listen_fd = listen_fd;
 	server->handler = handler;
+	server->full_rows = UINT64_MAX;
 	esk_server_set_limits(server, limits);
 	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -146,6 +146,18 @@ esk_status esk_daemon_session_write(esk_session *session, const char *instrument
 	return status;
 }
 
+esk_status esk_daemon_session_trouble(esk_session *session, esk_error *err)
+{
+	esk_session_stats stats = {.struct_size = sizeof stats};
+	if (esk_session_get_stats(session, &stats, NULL) != ESK_OK || stats.status == ESK_OK)
+		return ESK_OK;
+	return esk_fail(err, stats.status,
+		"%.300s cannot be written (%s), and shared memory has no room for more rows; what was "
+		"acknowledged waits there. The daemon goes on by itself when that is mended",
+		stats.file_path != NULL ? stats.file_path : esk_session_name(session),
+		stats.status == ESK_ENOSPC ? "the disk is full" : esk_status_name(stats.status));
+}
+
 json_t *esk_daemon_session_stats(esk_session *session)
 {
 	esk_session_stats stats = {.struct_size = sizeof stats};

@@ -136,6 +136,7 @@ typedef struct daq_shelf {
 	int64_t room;      /* rows that fit; < 0: any number */
 	bool held;         /* flushes wait until it is let go */
 	unsigned flushing; /* how many have begun */
+	esk_status trouble;
 	char last_metadata[256];
 } daq_shelf;
 
@@ -208,6 +209,15 @@ static inline esk_status daq_shelf_flush(void *arg, esk_error *err)
 	return ESK_OK;
 }
 
+static inline esk_status daq_shelf_trouble(void *arg, esk_error *err)
+{
+	daq_shelf *shelf = arg;
+	pthread_mutex_lock(&shelf->lock);
+	esk_status trouble = shelf->trouble;
+	pthread_mutex_unlock(&shelf->lock);
+	return trouble == ESK_OK ? ESK_OK : esk_fail(err, trouble, "the shelf is broken");
+}
+
 static inline esk_status daq_shelf_stats(void *arg, char **ret_json, esk_error *err)
 {
 	*ret_json = strdup("{\"daemon\":{}}");
@@ -218,6 +228,13 @@ static inline void daq_shelf_set(daq_shelf *shelf, int64_t room)
 {
 	pthread_mutex_lock(&shelf->lock);
 	shelf->room = room;
+	pthread_mutex_unlock(&shelf->lock);
+}
+
+static inline void daq_shelf_break(daq_shelf *shelf, esk_status trouble)
+{
+	pthread_mutex_lock(&shelf->lock);
+	shelf->trouble = trouble;
 	pthread_mutex_unlock(&shelf->lock);
 }
 
@@ -252,6 +269,7 @@ static inline esk_handler daq_shelf_handler(daq_shelf *shelf)
 		.write_first = daq_shelf_first,
 		.set_metadata = daq_shelf_metadata,
 		.flush = daq_shelf_flush,
+		.trouble = daq_shelf_trouble,
 		.stats = daq_shelf_stats,
 		.store = "/shelf",
 		.session = "session"};

@@ -532,6 +532,38 @@ static void a_store_without_room_makes_writers_wait_and_nobody_else(void **state
 	esk_client_close(watcher);
 }
 
+static void a_store_that_cannot_write_refuses_with_its_reason_and_goes_on_when_it_can(void **state)
+{
+	rig *r = *state;
+	esk_error err = {0};
+	r->limits.stall_timeout_ns = 50000000;
+	start(r);
+	esk_client *writer = join(r, NULL), *other = join(r, NULL);
+	write_rows(writer, "scope", 0, 1);
+	wait_all(writer);
+	daq_shelf_set(&r->shelf, 2);
+	daq_shelf_break(&r->shelf, ESK_ENOSPC);
+	for (uint64_t i = 1; i <= 5; i++)
+		write_rows(writer, "scope", i, 1); /* 1 and 2 find room */
+	for (uint64_t i = 3; i <= 5; i++) {
+		assert_int_equal(esk_client_wait(writer, &err), ESK_ENOSPC);
+		assert_non_null(strstr(err.message, "the shelf is broken"));
+	}
+	wait_all(writer);
+	/* One that comes now need not wait as long, on an instrument that is new. */
+	write_rows(other, "psu", 0, 1);
+	assert_int_equal(esk_client_wait(other, &err), ESK_ENOSPC);
+	assert_int_equal(daq_shelf_rows(&r->shelf), 3);
+	daq_shelf_break(&r->shelf, ESK_OK);
+	daq_shelf_set(&r->shelf, -1);
+	write_rows(writer, "scope", 3, 3);
+	wait_all(writer);
+	assert_int_equal(daq_shelf_rows(&r->shelf), 6);
+	assert_true(r->shelf.ordered);
+	esk_client_close(writer);
+	esk_client_close(other);
+}
+
 /* ---- dying ---- */
 
 static void a_client_that_is_killed_takes_nothing_with_it(void **state)
@@ -643,6 +675,7 @@ int main(int argc, char **argv)
 		T(a_slow_disk_holds_up_those_alone_who_flush_and_once),
 		T(batches_are_recorded_while_a_flush_waits_for_the_disk),
 		T(a_store_without_room_makes_writers_wait_and_nobody_else),
+		T(a_store_that_cannot_write_refuses_with_its_reason_and_goes_on_when_it_can),
 		T(a_client_that_is_killed_takes_nothing_with_it),
 		T(a_client_learns_that_the_daemon_stops),
 		T(stopping_waits_for_the_task_at_hand_and_tells_its_client),
