@@ -5,6 +5,7 @@
 #include "progress.h"
 #include "screen.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <poll.h>
@@ -181,7 +182,7 @@ static void put_row(FILE *out, const cli_live_row *row, const layout *at, bool c
 	free(name);
 }
 
-/* ---- once ---- */
+/* ---- printing ---- */
 
 static void print_json(const top *t)
 {
@@ -227,15 +228,12 @@ static int look_twice(top *t)
 	return code;
 }
 
-static int print_once(top *t, bool json)
+static void print(const top *t, bool json)
 {
 	unsigned columns = PRINTED, lines;
-	int code = look_twice(t);
-	if (code != CLI_OK)
-		return code;
 	if (json) {
 		print_json(t);
-		return CLI_OK;
+		return;
 	}
 	if (isatty(STDOUT_FILENO))
 		cli_screen_size(&columns, &lines);
@@ -246,7 +244,35 @@ static int print_once(top *t, bool json)
 		put_row(stdout, &t->rows[i], &at, cli_colour(stdout));
 		putchar('\n');
 	}
-	return CLI_OK;
+}
+
+static int print_once(top *t, bool json)
+{
+	int code = look_twice(t);
+	if (code == CLI_OK)
+		print(t, json);
+	return code;
+}
+
+/* A table for each look but the first, until it is stopped or nobody reads them. */
+static int print_on(top *t, bool json)
+{
+	struct pollfd stop = {.fd = cli_stop_fd(), .events = POLLIN};
+	int code = cli_live_look(t->live, &t->rows, &t->count);
+	while (code == CLI_OK) {
+		(void)poll(&stop, 1, (int)(t->interval_ns / 1000000));
+		if (cli_stop_requested())
+			break;
+		code = cli_live_look(t->live, &t->rows, &t->count);
+		if (code != CLI_OK)
+			break;
+		print(t, json);
+		if (!json)
+			putchar('\n');
+		if (fflush(stdout) != 0)
+			return cli_fail("standard output: %s", strerror(errno));
+	}
+	return code;
 }
 
 /* ---- the screen ---- */
@@ -367,25 +393,30 @@ static int watch(top *t)
 static int run_top(cli_args *args)
 {
 	const char *interval = cli_value(args, "interval");
-	bool once = cli_flag(args, "once") || cli_flag(args, "json");
+	bool json = cli_flag(args, "json"), batch = cli_flag(args, "batch");
+	bool prints = json || batch || cli_flag(args, "once");
 	top t = {.interval_ns = 1000000000};
 	if (interval != NULL && (!cli_parse_span(interval, &t.interval_ns) || t.interval_ns < 50000000 ||
 					t.interval_ns > 60000000000))
 		return cli_usage(
 			args, "--interval: a time from 50ms to 60s was expected, found \"%s\"", interval);
-	if (!once && !cli_screen_possible())
-		return cli_usage(args, "top draws on a terminal: standard input and output have to be one, "
-				       "and TERM not \"dumb\"; "
-				       "--once prints a table, --json the same for programs");
+	if (batch && cli_flag(args, "once"))
+		return cli_usage(args, "--batch prints on and on, --once does not: choose one");
+	if (!prints && !cli_screen_possible())
+		return cli_usage(args,
+			"top draws on a terminal: standard input and output have to be one, "
+			"and TERM not \"dumb\"; "
+			"--once prints a table, --batch one each interval, --json the same for "
+			"programs");
 	cli_place place;
 	int code = cli_place_open(args, true, &place);
 	if (code != CLI_OK)
 		return code;
-	if (once)
+	if (prints)
 		cli_catch_signals();
 	t.live = cli_live_open(&place, cli_value(args, "column"));
 	t.store = place.path;
-	code = once ? print_once(&t, cli_flag(args, "json")) : watch(&t);
+	code = batch ? print_on(&t, json) : prints ? print_once(&t, json) : watch(&t);
 	cli_live_close(t.live);
 	return cli_place_close(&place, code);
 }
@@ -393,7 +424,7 @@ static int run_top(cli_args *args)
 const cli_command cli_top = {
 	.name = "top",
 	.summary = "show what is being recorded, live",
-	.usage = "[STORE] [--column COLUMN] [--interval TIME] [--once | --json]",
+	.usage = "[STORE] [--column COLUMN] [--interval TIME] [--once | --batch] [--json]",
 	.description =
 		"One line for each stream of each run that is being recorded in the store, by any "
 		"process, and for each "
@@ -412,7 +443,9 @@ const cli_command cli_top = {
 		{"interval", 'i', "TIME", NULL, "look this often; default: 1s"},
 		{"once", 0, NULL, NULL,
 			"print one table, of two looks an interval apart (no terminal is needed)"},
-		{"json", 0, NULL, NULL, "the same as JSON"}, {0}},
+		{"batch", 'b', NULL, NULL,
+			"print a table each interval, until it is stopped (no terminal is needed)"},
+		{"json", 0, NULL, NULL, "print as JSON; alone: once"}, {0}},
 	.examples = (const cli_example[]){{"esker top data", "until q is pressed"},
 		{"esker top data --column voltage -i 200ms", "a column of one's choice, five times a second"},
 		{"esker top data --json | jq '.[] | select(.lost_records > 0)'", "who loses records"}, {0}},
