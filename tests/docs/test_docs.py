@@ -24,18 +24,13 @@ import contextlib
 import io
 import os
 import re
-import select
 import shlex
-import signal
 import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pages import BUILD, FILE, ROOT, Block, Shell, blocks_of, environment
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("ESK_BUILD", ROOT / "build"))
 PAGES = [ROOT / "README.md", *(ROOT / f"docs/guide/{name}.md" for name in ("engine", "replay", "daq"))]
 RUN_ELSEWHERE = {
     "cli.md": ROOT / "tests/cli/test_cli_guide.py",
@@ -51,10 +46,6 @@ LONG_RUNNING = {
     "script/build",
 }
 
-FENCE = re.compile(
-    r"^(?:<!-- (?P<mark>not run|live): .+? -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.M | re.S
-)
-FILE = re.compile(r"(?:# |/\* )(?P<name>\w[\w.-]*\.(?:py|c|toml))(?: \*/)?\n")
 FIGURE = re.compile(
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z?"
     r"|\b\d[\d,.]*(?: (?:ns|us|ms|s|[kMGT]?i?B)\b(?:/s)?|x\b)"
@@ -63,29 +54,6 @@ FIGURE = re.compile(
 LIVE = re.compile(
     r"-?\d[\d,.:_]*(e[+-]\d+)?( ?%| (ns|us|ms|s|[kMGT]?i?B)\b)?(/s)?|(?<!\S)-(?!\S)|[\u2581-\u2588]+"
 )
-JOBS = re.compile(r"^(?:\S+: (?:line \d+: )? *\d+|\[\d+\][+-]?) +(?:Killed|Terminated|Done|Exit) .*\n", re.M)
-
-
-@dataclass
-class Block:
-    kind: str
-    body: str
-    line: int
-    live: bool
-
-
-def blocks_of(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    return [
-        Block(
-            match["kind"],
-            match["body"],
-            text.count("\n", 0, match.start("body")) + 1,
-            match["mark"] == "live",
-        )
-        for match in FENCE.finditer(text)
-        if match["mark"] != "not run"
-    ]
 
 
 def blurred(text: str, place: Path, live: bool) -> str:
@@ -109,64 +77,6 @@ def matches(expected: str, found: str) -> bool:
 def compare(what: str, expected: str, found: str, place: Path, live: bool = False) -> None:
     wanted, got = blurred(expected, place, live), blurred(found, place, live)
     assert matches(wanted, got), f"{what} shows\n{wanted}\nand prints\n{got}"
-
-
-def environment(place: Path) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("ASAN_", "UBSAN_", "LD_PRELOAD"))
-    }
-    path = f"{BUILD / 'bin'}:{ROOT / '.venv/bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {
-        **kept,
-        "PATH": path,
-        "HOME": str(place),
-        "TZ": "UTC",
-        "LD_LIBRARY_PATH": str(BUILD / "lib"),
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "PKG_CONFIG_PATH": str(BUILD / "meson-uninstalled"),
-        "CPATH": str(ROOT / "include"),
-    }
-
-
-class Shell:
-    """The bash of one page. Its children, in groups of their own, do not outlive it."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.steps = 0
-        self.bash = subprocess.Popen(
-            ["bash", "--norc", "-s"],
-            cwd=place,
-            env=environment(place),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.bash.stdin is not None
-        self.bash.stdin.write("set -m -o pipefail\n")
-
-    def run(self, command: str, timeout_s: float = 300) -> tuple[int, str]:
-        """Exit status of the command, and what it printed."""
-        self.steps += 1
-        step, out = (self.place / f".step-{self.steps}{ending}" for ending in (".sh", ""))
-        step.write_text(command, encoding="utf-8")
-        assert self.bash.stdin is not None and self.bash.stdout is not None
-        self.bash.stdin.write(f'{{ source ./{step.name}; }} >./{out.name} 2>&1 </dev/null; echo "$?"\n')
-        self.bash.stdin.flush()
-        ready, _, _ = select.select([self.bash.stdout], [], [], timeout_s)
-        printed = JOBS.sub("", out.read_text(encoding="utf-8"))
-        assert ready, f"{command}\ndid not end within {timeout_s} s\n{printed}"
-        return int(self.bash.stdout.readline()), printed
-
-    def close(self) -> None:
-        children = Path(f"/proc/{self.bash.pid}/task/{self.bash.pid}/children").read_text().split()
-        for child in map(int, children):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)
-        self.bash.kill()
-        self.bash.communicate()
 
 
 def run_console(block: Block, shell: Shell) -> None:
