@@ -70,8 +70,8 @@ static esk_status take_options(esk_rings *rings, const esk_storage_config *confi
 	if (config != NULL) {
 		status = esk_daq_writer_options_of(config, &rings->texts, &rings->options, err);
 		rings->options.ring_bytes = config->daemon_ring_mb << 20;
-		rings->options.layout = strcmp(config->daemon_layout, "batches") == 0 ? ESK_DAQ_BATCHES
-										      : ESK_DAQ_COLUMNS;
+		rings->options.layout =
+			strcmp(config->daemon_layout, "batches") == 0 ? ESK_DAQ_BATCHES : ESK_DAQ_COLUMNS;
 	}
 	if (status == ESK_OK)
 		status = keep_text(&rings->options.application, &rings->application, err);

@@ -228,9 +228,8 @@ static void start_producing(int argc, char **argv)
 {
 	esk_error err;
 	const char *instrument = argv[4];
-	production p = {.ring = open_ring(argv[2]),
-		.seed = strtoull(argv[5], NULL, 10),
-		.seconds = atof(argv[6])};
+	production p = {
+		.ring = open_ring(argv[2]), .seed = strtoull(argv[5], NULL, 10), .seconds = atof(argv[6])};
 	if (argc > 7)
 		p.base = strtoull(argv[7], NULL, 10) << SOURCE_SHIFT;
 	if (argc > 8)

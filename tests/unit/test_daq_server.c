@@ -537,7 +537,7 @@ static void a_store_that_cannot_write_refuses_with_its_reason_and_goes_on_when_i
 	rig *r = *state;
 	esk_error err = {0};
 	r->limits.stall_timeout_ns = 50000000;
-	start(r);
+	rig_start(r);
 	esk_client *writer = join(r, NULL), *other = join(r, NULL);
 	write_rows(writer, "scope", 0, 1);
 	wait_all(writer);
