@@ -125,13 +125,15 @@ def batch_numbers(path: Path, group: h5py.Group) -> Iterator[np.ndarray]:
 def raw_numbers(path: Path, group: h5py.Group) -> Iterator[np.ndarray]:
     """Check every record of raw bytes (see fill_raw in crash_daq.c), and yield the records' numbers."""
     offsets, lengths = columns_of(group, "data/offsets", "data/lengths")
+    if len(offsets) == 0:  # the stream was made, and death came before its values'
+        return
     values = group["data/values"]
     before = int(group["data"].attrs["esker_stream"][1]) if "esker_stream" in group["data"].attrs else 0
     for start in range(0, len(offsets), PIECE_ROWS):
         firsts = offsets[start : start + PIECE_ROWS] - before
         sizes = lengths[start : start + PIECE_ROWS]
-        data = values[firsts[0] : firsts[-1] + sizes[-1]] if len(firsts) > 0 else np.empty(0, np.uint8)
-        if not np.array_equal(firsts[1:], firsts[:-1] + sizes[:-1]) or sizes.min(initial=8) < 8:
+        data = values[firsts[0] : firsts[-1] + sizes[-1]]
+        if not np.array_equal(firsts[1:], firsts[:-1] + sizes[:-1]) or sizes.min() < 8:
             raise Fault(f"{path}: values of {group.name} do not lie one behind the other")
         at = firsts - firsts[0]
         numbers = np.frombuffer(data[at[:, None] + np.arange(8)].tobytes(), np.int64)

@@ -44,6 +44,10 @@ class Bench:
         self.blocks = section()
         every = commands(self.blocks)
         self.starts = {name: [c for c in every if c.endswith("&") and log in c] for name, log in LOGS.items()}
+        self.waits = {
+            "daemon": [c for c in every if c.startswith("until esker status")][:1],
+            "oven": [c for c in every if c.startswith("until h5ls")],
+        }
         for block in self.blocks:
             if file := FILE.match(block.body):
                 (shell.place / file["name"]).write_text(block.body, encoding="utf-8")
@@ -58,7 +62,10 @@ class Bench:
         return printed
 
     def start(self, name: str) -> None:
+        """As the page does, which waits for a daemon to serve, and for producers' rows."""
         self.run(self.starts[name].pop(0) if len(self.starts[name]) > 1 else self.starts[name][0])
+        for wait in self.waits.get(name, []):
+            self.run(wait)
 
     def kill(self, name: str) -> None:
         assert self.run(f"murder %?{LOGS[name]}") == f"%?{LOGS[name]} ended with 137\n", name

@@ -74,9 +74,9 @@ class StorageConfig:
         """The C struct, and what it points to."""
         config, keep = ffi.new("esk_storage_config *"), []
         config.struct_size = ffi.sizeof("esk_storage_config")
-        config.daemon_socket = config.daemon_metrics_file = ffi.new("char[]", b"")
-        config.daemon_layout = ffi.new("char[]", b"columns")
-        keep += [config.daemon_socket, config.daemon_layout]
+        keep += [ffi.new("char[]", b""), ffi.new("char[]", b"columns")]
+        config.daemon_socket = config.daemon_metrics_file = keep[0]
+        config.daemon_layout = keep[1]
         config.daemon_max_message_bytes, config.daemon_max_clients, config.daemon_ring_mb = 64 << 20, 64, 256
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
