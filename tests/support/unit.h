@@ -128,6 +128,9 @@ static inline int test_dir_remove(void **state)
 	return 0;
 }
 
+/* A test in a directory of its own. */
+#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
+
 /* A path in the directory; good for fifteen later calls. */
 static inline const char *test_path(test_dir *dir, const char *name)
 {

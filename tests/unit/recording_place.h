@@ -21,6 +21,15 @@ static inline void place_open(place *p)
 	assert_ok(esk_store_open(p->path, &options, &p->store, &err), &err);
 }
 
+/* Opens the store that is there. */
+static inline place place_at(const char *path)
+{
+	place p = {0};
+	snprintf(p.path, sizeof p.path, "%s", path);
+	place_open(&p);
+	return p;
+}
+
 static inline place place_make(test_dir *dir)
 {
 	place p = {.dir = dir};

@@ -232,8 +232,6 @@ static void appends_of_one_size_take_no_more_memory(void **state)
 	place_close(&p);
 }
 
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);

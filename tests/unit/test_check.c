@@ -539,8 +539,6 @@ static void a_cancelled_check_says_so_and_changes_nothing(void **state)
 	place_close(&p);
 }
 
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);

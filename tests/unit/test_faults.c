@@ -363,8 +363,6 @@ static void short_reads_writes_and_interrupts_do_no_harm(void **state)
 	rig_end(&g);
 }
 
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);

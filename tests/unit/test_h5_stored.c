@@ -185,8 +185,6 @@ static void a_damaged_index_is_told_and_the_rest_listed(void **state)
 	free(bytes);
 }
 
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);

@@ -139,7 +139,7 @@ static void reindex_makes_the_same_table(void **state)
 static void record_until_killed(const char *path, void *shared)
 {
 	_Atomic int64_t *acknowledged = shared;
-	place p = {0};
+	place p = place_at(path);
 	esk_run_options options = place_options(256u << 10);
 	esk_stream *stream;
 	esk_watermark mark;
@@ -147,8 +147,6 @@ static void record_until_killed(const char *path, void *shared)
 	options.append = true;
 	options.commit_interval_ns = 2000000;
 	options.segment_bytes = 256u << 10;
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
 	esk_run *run = place_run(&p, "run", &options);
 	assert_ok(recording_stream(run, "/", &stream, &err), &err);
 	assert_ok(esk_stream_commit(stream, &mark, &err), &err);
@@ -160,9 +158,7 @@ static void record_until_killed(const char *path, void *shared)
 
 static void check_after_death(const char *path, void *shared)
 {
-	place p = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
+	place p = place_at(path);
 	esk_reader *reader = place_reader(&p, "run");
 	uint64_t rows = recording_rows(reader, "/");
 	ordeal_found(shared, (int64_t)rows);
@@ -451,8 +447,6 @@ static void an_episode_that_did_not_end_is_in_the_view(void **state)
 	place_run_close(run);
 	place_close(&p);
 }
-
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
 
 int main(int argc, char **argv)
 {

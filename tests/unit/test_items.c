@@ -503,10 +503,8 @@ static void damaged_items_are_counted_and_others_are_there(void **state)
 static void die_while_putting(const char *path, void *shared)
 {
 	_Atomic int64_t *acknowledged = shared;
-	place p = {0};
+	place p = place_at(path);
 	esk_error err = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
 	esk_run_options options = place_options(1u << 20);
 	options.append = true;
 	options.commit_interval_ns = 3000000;
@@ -524,9 +522,7 @@ static void die_while_putting(const char *path, void *shared)
 
 static void check_after_death(const char *path, void *shared)
 {
-	place p = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
+	place p = place_at(path);
 	int64_t found = place_query(&p, "SELECT count(*) FROM items");
 	ordeal_found(shared, found);
 	check_batches(&p, found, 17);
@@ -563,8 +559,6 @@ static void a_second_of_items_is_told(void **state)
 	check_batch(p.store, count - 1);
 	place_close(&p);
 }
-
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
 
 int main(int argc, char **argv)
 {

@@ -310,10 +310,8 @@ static void joins_are_whole_after_failing_commits(void **state)
 static void die_while_putting(const char *path, void *shared)
 {
 	_Atomic int64_t *acknowledged = shared;
-	place p = {0};
+	place p = place_at(path);
 	esk_error err = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
 	esk_run_options options = place_options(1u << 20);
 	options.append = true;
 	options.commit_interval_ns = 3000000;
@@ -331,10 +329,8 @@ static void die_while_putting(const char *path, void *shared)
 
 static void check_after_death(const char *path, void *shared)
 {
-	place p = {0};
+	place p = place_at(path);
 	char live[200];
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
 	int64_t items = place_query(&p, "SELECT count(*) FROM items");
 	ordeal_found(shared, items);
 	esk_run_options options = place_options(1u << 20);
@@ -433,8 +429,6 @@ static void nothing_but_a_join_needs_more_than_format_1_8(void **state)
 	assert_true(found);
 	place_close(&p);
 }
-
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
 
 int main(int argc, char **argv)
 {

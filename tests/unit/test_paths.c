@@ -259,8 +259,6 @@ static void nested_groups_of_a_foreign_file_are_catalogued(void **state)
 	place_close(&p);
 }
 
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);

@@ -439,10 +439,8 @@ static void groups_land_once_when_commits_fail(void **state)
 static void die_while_appending(const char *path, void *shared)
 {
 	_Atomic int64_t *acknowledged = shared;
-	place p = {0};
+	place p = place_at(path);
 	esk_error err = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
 	esk_run_options options = place_options(1u << 20);
 	options.append = true;
 	options.commit_interval_ns = 3000000;
@@ -458,9 +456,7 @@ static void die_while_appending(const char *path, void *shared)
 
 static void check_after_death(const char *path, void *shared)
 {
-	place p = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
+	place p = place_at(path);
 	esk_reader *reader = place_reader(&p, "run");
 	uint64_t rows;
 	int64_t *ids = check_pairs(reader, &rows);
@@ -487,13 +483,11 @@ static void acknowledged_parts_are_there_together_after_death(void **state)
 static void die_behind_a_record_from_the_future(const char *path, void *shared)
 {
 	_Atomic int64_t *acknowledged = shared;
-	place p = {0};
+	place p = place_at(path);
 	char link[200];
 	esk_error err = {0};
 	esk_ring *ring;
 	esk_ring_slot slot;
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
 	esk_run_options options = place_options(256u << 10);
 	options.commit_interval_ns = UINT64_MAX;
 	esk_run *run = place_run(&p, "run", &options);
@@ -513,7 +507,6 @@ static void die_behind_a_record_from_the_future(const char *path, void *shared)
 
 static void check_that_the_future_is_refused(const char *path, void *shared)
 {
-	place p = {0};
 	char link[200], ring[200];
 	struct stat st;
 	esk_error err = {0};
@@ -522,8 +515,7 @@ static void check_that_the_future_is_refused(const char *path, void *shared)
 	(void)shared;
 	snprintf(link, sizeof link, "%s/spool/run.ring", path);
 	for (int turn = 0; turn < 2; turn++) {
-		snprintf(p.path, sizeof p.path, "%s", path);
-		place_open(&p); /* other runs can be worked with */
+		place p = place_at(path); /* other runs can be worked with */
 		options.append = true;
 		assert_int_equal(esk_run_open(p.store, "run", &options, &run, &err), ESK_EVERSION);
 		assert_non_null(strstr(err.message, "newer"));
@@ -546,8 +538,6 @@ static void a_record_of_an_unknown_kind_is_refused_and_the_ring_stays(void **sta
 		.most = 1};
 	ordeal_run(*state, &o, 1);
 }
-
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
 
 int main(int argc, char **argv)
 {

@@ -460,9 +460,7 @@ static void die_behind_a_commit(const char *path, void *arg)
 static void check_after_death(const char *path, void *arg)
 {
 	shared *s = arg;
-	place p = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p); /* recovers */
+	place p = place_at(path); /* recovers */
 	esk_reader *reader = place_reader(&p, "run");
 	unsigned count = atomic_load(&s->acknowledged);
 	assert_true(count >= 10);
@@ -656,8 +654,6 @@ static void an_index_that_nothing_explains_moves_no_row(void **state)
 		place_query(&p, "SELECT count(*) FROM v_gaps WHERE cause = 'damaged' AND rows = 0"), 2);
 	place_close(&p);
 }
-
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
 
 int main(int argc, char **argv)
 {

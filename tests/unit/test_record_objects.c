@@ -362,10 +362,8 @@ typedef struct shared {
 static void die_while_setting(const char *path, void *arg)
 {
 	shared *s = arg;
-	place p = {0};
+	place p = place_at(path);
 	esk_error err = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
 	esk_run_options options = place_options(1u << 20);
 	options.append = true;
 	options.commit_interval_ns = 3000000;
@@ -390,12 +388,10 @@ static void die_while_setting(const char *path, void *arg)
 static void check_after_death(const char *path, void *arg)
 {
 	shared *s = arg;
-	place p = {0};
+	place p = place_at(path);
 	char *text;
 	esk_h5_scalar value;
 	esk_error err = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
 	int64_t set_before = atomic_load(&s->set);
 	esk_reader *reader = place_reader(&p, "run");
 	int64_t rows = (int64_t)esk_dataset_rows(recording_find(reader, "s", "x"));
@@ -426,8 +422,6 @@ static void what_was_acknowledged_is_there_once_after_death(void **state)
 		.most_ms = 20};
 	ordeal_run(*state, &o, test_scale(8));
 }
-
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
 
 int main(int argc, char **argv)
 {

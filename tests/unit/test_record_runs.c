@@ -428,9 +428,7 @@ static void record_until_killed(const char *path, void *shared)
 
 static void check_after_death(const char *path, void *shared)
 {
-	place p = {0};
-	snprintf(p.path, sizeof p.path, "%s", path);
-	place_open(&p);
+	place p = place_at(path);
 	esk_reader *reader = place_reader(&p, "run");
 	uint64_t rows = recording_rows(reader, "/"), from = rows > 60 ? rows - 60 : 0;
 	ordeal_found(shared, (int64_t)rows);
@@ -449,8 +447,6 @@ static void acknowledged_rows_survive_kill(void **state)
 		.dies_young = true};
 	ordeal_run(*state, &o, test_scale(9));
 }
-
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
 
 int main(int argc, char **argv)
 {

@@ -510,8 +510,6 @@ static void a_commit_left_in_the_journal_is_completed_first(void **state)
 	free(d.file);
 }
 
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);

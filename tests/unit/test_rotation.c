@@ -297,8 +297,6 @@ static void a_deletion_that_failed_is_made_good_when_the_store_is_opened(void **
 	place_close(&p);
 }
 
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);

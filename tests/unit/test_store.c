@@ -527,8 +527,6 @@ static void two_processes_record_into_one_store(void **state)
 	place_close(&p);
 }
 
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);

@@ -319,8 +319,6 @@ static void every_thread_of_a_child_may_be_the_first(void **state)
 	place_close(&p);
 }
 
-#define ONE(test) cmocka_unit_test_setup_teardown(test, test_dir_make, test_dir_remove)
-
 int main(int argc, char **argv)
 {
 	test_begin(argc, argv);
