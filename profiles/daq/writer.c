@@ -97,7 +97,11 @@ static esk_status recall(esk_daq_writer *writer, esk_error *err)
 	atomic_store(&writer->taken_position, place.released_position);
 	esk_daq_begin_again(writer);
 	esk_daq_account_init(&writer->account, esk_ring_stream_id(writer->ring), place.released_position);
-	status = esk_daq_ring_stream_recall(writer->store, esk_run_name(writer->run), &writer->account, err);
+	bool has_bytes = false;
+	status = esk_daq_ring_stream_recall(
+		writer->store, esk_run_name(writer->run), &writer->account, &has_bytes, err);
+	if (has_bytes)
+		esk_daq_instruments_add(&writer->instruments, ESK_DAQ_BYTES_STREAM);
 	if (status == ESK_OK && writer->options.layout == ESK_DAQ_BATCHES) {
 		writer->account.floor = 0; /* of the other list of entries */
 		status = esk_daq_batches_recall(writer, err);

@@ -1,5 +1,5 @@
 /* How far the ring was taken: entries that stand beside the rows they account for, and what follows from them
- * after a death. See writer.h, W2 to W4. */
+ * after a death. See writer.h, W2 to W5. */
 #include "internal.h"
 #include "writer.h"
 
@@ -41,6 +41,14 @@ static esk_daq_lane_mark *mark_of(esk_daq_account *account, uint32_t declaration
 	return declaration == ESK_DAQ_EVERY_LANE ? &account->every : &account->marks[declaration];
 }
 
+/* Whether `a` is further in the ring than `b`. */
+static bool is_further(const esk_daq_lane_mark *a, const esk_daq_lane_mark *b)
+{
+	if (!b->known || a->position != b->position)
+		return !b->known || a->position > b->position;
+	return b->piece != 0 && (a->piece == 0 || a->piece > b->piece);
+}
+
 static void count_entry(esk_daq_account *account, const esk_daq_entry *entry)
 {
 	account->unreleased += entry->records + entry->bad_records + entry->lost_records;
@@ -67,9 +75,9 @@ esk_status esk_daq_account_past(
 	if (status != ESK_OK)
 		return status;
 	esk_daq_lane_mark *mark = mark_of(account, entry->declaration);
-	if (!mark->known)
-		*mark = (esk_daq_lane_mark){
-			.known = true, .position = entry->position, .piece = entry->piece};
+	esk_daq_lane_mark past = {.known = true, .position = entry->position, .piece = entry->piece};
+	if (is_further(&past, mark)) /* rows of the stream and items are two lists */
+		*mark = past;
 	if (entry->flush_position >= account->released)
 		count_entry(account, entry);
 	return ESK_OK;
@@ -156,9 +164,32 @@ static esk_status read_block(esk_reader *reader, uint64_t start, uint64_t rows, 
 				: status;
 }
 
-static esk_status recall_block(
-	const block *b, uint64_t rows, esk_daq_account *account, bool *ret_more, esk_error *err)
+/* Visits the rows of the stream, the newest block first, as long as *ret_more. */
+typedef esk_status (*visit_fn)(const block *b, uint64_t rows, void *arg, bool *ret_more, esk_error *err);
+
+static esk_status visit_blocks(esk_reader *reader, visit_fn visit, void *arg, esk_error *err)
 {
+	esk_dataset *dataset;
+	bool more = true;
+	block *b = malloc(sizeof *b);
+	if (b == NULL)
+		return esk_daq_fail_memory(err, sizeof *b, "the account of a ring");
+	esk_status status = esk_reader_find(reader, "ring/flush_position", &dataset, err);
+	uint64_t end = status == ESK_OK ? esk_dataset_rows(dataset) : 0;
+	while (end > 0 && more && status == ESK_OK) {
+		uint64_t start = end > RECALL_ROWS ? end - RECALL_ROWS : 0;
+		status = read_block(reader, start, end - start, b, err);
+		if (status == ESK_OK)
+			status = visit(b, end - start, arg, &more, err);
+		end = start;
+	}
+	free(b);
+	return status == ESK_ENOTFOUND ? ESK_OK : status; /* older segments may have been deleted */
+}
+
+static esk_status recall_block(const block *b, uint64_t rows, void *arg, bool *ret_more, esk_error *err)
+{
+	esk_daq_account *account = arg;
 	esk_status status = ESK_OK;
 	for (uint64_t i = rows; i-- > 0 && *ret_more && status == ESK_OK;) {
 		esk_daq_entry entry = {.ring_id = b->numbers[0][i],
@@ -174,34 +205,52 @@ static esk_status recall_block(
 	return status;
 }
 
-static esk_status recall(esk_reader *reader, esk_daq_account *account, esk_error *err)
-{
-	esk_dataset *dataset;
-	bool more = true;
-	block *b = malloc(sizeof *b);
-	if (b == NULL)
-		return esk_daq_fail_memory(err, sizeof *b, "the account of a ring");
-	esk_status status = esk_reader_find(reader, "ring/flush_position", &dataset, err);
-	uint64_t end = status == ESK_OK ? esk_dataset_rows(dataset) : 0;
-	while (end > 0 && more && status == ESK_OK) {
-		uint64_t start = end > RECALL_ROWS ? end - RECALL_ROWS : 0;
-		status = read_block(reader, start, end - start, b, err);
-		if (status == ESK_OK)
-			status = recall_block(b, end - start, account, &more, err);
-		end = start;
-	}
-	free(b);
-	return status == ESK_ENOTFOUND ? ESK_OK : status; /* older segments may have been deleted */
-}
-
 esk_status esk_daq_ring_stream_recall(
-	esk_store *store, const char *run, esk_daq_account *account, esk_error *err)
+	esk_store *store, const char *run, esk_daq_account *account, bool *ret_has_bytes, esk_error *err)
 {
 	esk_reader *reader;
+	esk_dataset *bytes;
 	esk_status status = esk_reader_open(store, run, &reader, err);
 	if (status != ESK_OK)
 		return status;
-	status = recall(reader, account, err);
+	status = visit_blocks(reader, recall_block, account, err);
+	*ret_has_bytes = esk_reader_find(reader, ESK_DAQ_BYTES_STREAM "/data/values", &bytes, NULL) == ESK_OK;
 	esk_reader_close(reader);
+	return status;
+}
+
+/* What rows for all lanes of a ring, beyond a position, say was lost. */
+typedef struct lost_beyond {
+	uint64_t ring_id;
+	uint64_t position;
+	uint64_t records;
+} lost_beyond;
+
+static esk_status sum_block(const block *b, uint64_t rows, void *arg, bool *ret_more, esk_error *err)
+{
+	lost_beyond *lost = arg;
+	(void)err;
+	for (uint64_t i = rows; i-- > 0 && *ret_more;) {
+		if (b->numbers[0][i] != lost->ring_id || b->declarations[i] != ESK_DAQ_EVERY_LANE)
+			continue;
+		*ret_more = b->numbers[1][i] > lost->position;
+		if (*ret_more)
+			lost->records += b->numbers[5][i];
+	}
+	return ESK_OK;
+}
+
+esk_status esk_daq_ring_stream_lost(esk_store *store, const char *run, uint64_t ring_id, uint64_t position,
+	uint64_t *ret_records, esk_error *err)
+{
+	esk_reader *reader;
+	lost_beyond lost = {.ring_id = ring_id, .position = position};
+	esk_status status = esk_reader_open(store, run, &reader, err);
+	if (status != ESK_OK)
+		return status;
+	status = visit_blocks(reader, sum_block, &lost, err);
+	esk_reader_close(reader);
+	if (status == ESK_OK)
+		*ret_records = lost.records;
 	return status;
 }

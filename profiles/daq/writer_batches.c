@@ -23,7 +23,7 @@ static void format_id(uint64_t ring_id, char text[20])
 /* The attributes of an item, to be freed; NULL: no memory. A long schema is the text beside the items
  * instead. */
 static char *make_attributes(const esk_daq_writer *writer, const esk_daq_lane *lane,
-	const esk_daq_entry *entry, uint64_t first_sequence, uint64_t lost)
+	const esk_daq_entry *entry, uint64_t first_sequence)
 {
 	char created[ESK_DAQ_TIME_BYTES], ring_id[20];
 	esk_daq_format_time(entry->time_ns, created);
@@ -32,10 +32,10 @@ static char *make_attributes(const esk_daq_writer *writer, const esk_daq_lane *l
 	json_t *object = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s*}",
 		"row_count", (json_int_t)entry->rows, "ring_position", (json_int_t)entry->position,
 		"first_sequence", (json_int_t)first_sequence, "last_sequence", (json_int_t)entry->sequence,
-		"records", (json_int_t)entry->records, "lost_records", (json_int_t)lost, "timestamp_ns",
-		(json_int_t)entry->time_ns, "declaration", (json_int_t)entry->declaration, "piece",
-		(json_int_t)entry->piece, "flush_position", (json_int_t)entry->flush_position, "created_at",
-		created, "ring_id", ring_id, "schema", schema);
+		"records", (json_int_t)entry->records, "lost_records", (json_int_t)writer->untold_lost,
+		"timestamp_ns", (json_int_t)entry->time_ns, "declaration", (json_int_t)entry->declaration,
+		"piece", (json_int_t)entry->piece, "flush_position", (json_int_t)entry->flush_position,
+		"created_at", created, "ring_id", ring_id, "schema", schema);
 	char *text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
 	json_decref(object);
 	return text;
@@ -80,15 +80,13 @@ static esk_status put_item(esk_daq_writer *writer, esk_daq_lane *lane, const str
 esk_status esk_daq_batches_put(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,
 	const esk_daq_entry *entry, uint64_t first_sequence, esk_error *err)
 {
-	esk_daq_bite *bite = &writer->bite;
-	uint64_t lost = bite->expected == 0 ? bite->lost.records - bite->told_lost : 0;
-	char *attributes = make_attributes(writer, lane, entry, first_sequence, lost);
+	char *attributes = make_attributes(writer, lane, entry, first_sequence);
 	if (attributes == NULL)
 		return esk_daq_fail_memory(err, 1024, "attributes of a batch");
 	esk_status status = put_item(writer, lane, batch, attributes, err);
 	free(attributes);
 	if (status == ESK_OK)
-		bite->told_lost += lost;
+		writer->untold_lost = 0;
 	return status;
 }
 
@@ -147,11 +145,12 @@ static uint64_t integer_at(const esk_query *query, int column)
 	return (uint64_t)esk_query_value(query, column).integer;
 }
 
-/* Entries of this ring, the newest first. */
-static esk_status recall(esk_daq_writer *writer, esk_query *query, esk_error *err)
+/* Entries of this ring, the newest first. *ret_last is the position of the newest; 0: there is none. */
+static esk_status recall(esk_daq_writer *writer, esk_query *query, uint64_t *ret_last, esk_error *err)
 {
 	char ring_id[20];
 	bool found = false, more = true;
+	*ret_last = 0;
 	format_id(writer->account.ring_id, ring_id);
 	esk_status status = bind_text(query, 1, esk_run_name(writer->run), err);
 	if (status == ESK_OK)
@@ -166,6 +165,7 @@ static esk_status recall(esk_daq_writer *writer, esk_query *query, esk_error *er
 			.piece = integer_at(query, 2),
 			.records = integer_at(query, 3),
 			.declaration = (uint32_t)integer_at(query, 4)};
+		*ret_last = *ret_last > 0 ? *ret_last : entry.position;
 		status = esk_daq_account_past(&writer->account, &entry, &more, err);
 	}
 	return status;
@@ -185,7 +185,11 @@ esk_status esk_daq_batches_recall(esk_daq_writer *writer, esk_error *err)
 	esk_status status = esk_query_open(writer->store, sql, &query, err);
 	if (status != ESK_OK)
 		return status;
-	status = recall(writer, query, err);
+	uint64_t last;
+	status = recall(writer, query, &last, err);
 	esk_query_close(query);
-	return status;
+	/* Losses that no item came behind: the next one tells of them. */
+	return status == ESK_OK ? esk_daq_ring_stream_lost(writer->store, esk_run_name(writer->run),
+					  writer->account.ring_id, last, &writer->untold_lost, err)
+				: status;
 }

@@ -34,10 +34,9 @@ bool esk_daq_is_passing(esk_status status)
 	}
 }
 
-void esk_daq_bad_record(
-	esk_daq_writer *writer, const char *instrument, uint64_t sequence, const esk_error *why)
+void esk_daq_log_bad(esk_daq_writer *writer, const char *instrument, uint64_t sequence, const esk_error *why)
 {
-	if (writer->bite.bad_records++ >= LOGGED)
+	if (writer->bite.bad_logged++ >= LOGGED)
 		return;
 	esk_daq_writer_log(writer, ESK_LOG_WARNING, "ring %s: record %llu%s%s is skipped: %s",
 		esk_ring_path(writer->ring), (unsigned long long)sequence, instrument != NULL ? " of " : "",
@@ -169,7 +168,7 @@ static esk_status take_bytes(esk_daq_writer *writer, const esk_ring_record *reco
 	return take(writer, lane, &batch, record, piece, err);
 }
 
-static esk_status push_span(esk_daq_lane *lane, const esk_ring_record *record, uint64_t end, esk_error *err)
+static esk_status push_span(esk_daq_lane *lane, const esk_daq_span *span, esk_error *err)
 {
 	if (lane->span_count == lane->span_capacity) {
 		size_t capacity = lane->span_capacity == 0 ? 256 : 2 * lane->span_capacity;
@@ -179,8 +178,33 @@ static esk_status push_span(esk_daq_lane *lane, const esk_ring_record *record, u
 		lane->spans = grown;
 		lane->span_capacity = capacity;
 	}
-	lane->spans[lane->span_count++] =
-		(esk_daq_span){.sequence = record->sequence, .position = record->position, .end = end};
+	lane->spans[lane->span_count++] = *span;
+	return ESK_OK;
+}
+
+/* Records that cannot be taken and follow one another become one span, unless something was lost between. */
+static esk_daq_span *last_bad(const esk_daq_writer *writer, const esk_daq_lane *lane)
+{
+	uint64_t after = writer->mark_count > 0 ? writer->marks[writer->mark_count - 1].position : 0;
+	esk_daq_span *last = lane->span_count > lane->spans_put ? &lane->spans[lane->span_count - 1] : NULL;
+	return last != NULL && last->bad > 0 && last->position >= after ? last : NULL;
+}
+
+static esk_status take_bad(esk_daq_writer *writer, esk_daq_lane *lane, const esk_ring_record *record,
+	const esk_error *why, esk_error *err)
+{
+	esk_daq_span span = {.sequence = record->sequence,
+		.position = record->position,
+		.end = lane->gather != NULL ? esk_daq_gather_rows(lane->gather) : 0,
+		.bad = 1,
+		.first = record->sequence};
+	esk_daq_span *last = last_bad(writer, lane);
+	esk_daq_log_bad(writer, lane->instrument, record->sequence, why);
+	if (last == NULL)
+		return push_span(lane, &span, err);
+	last->bad++;
+	last->sequence = record->sequence;
+	last->position = record->position;
 	return ESK_OK;
 }
 
@@ -193,8 +217,12 @@ static esk_status gather(esk_daq_writer *writer, esk_daq_lane *lane, const struc
 		if (status == ESK_OK)
 			status = esk_daq_gather_add(lane->gather, batch, err);
 	}
-	if (status == ESK_OK)
-		status = push_span(lane, record, esk_daq_gather_rows(lane->gather), err);
+	if (status != ESK_OK)
+		return status;
+	esk_daq_span span = {.sequence = record->sequence,
+		.position = record->position,
+		.end = esk_daq_gather_rows(lane->gather)};
+	status = push_span(lane, &span, err);
 	if (status != ESK_OK)
 		return status;
 	bool full = esk_daq_gather_bytes(lane->gather) >= GATHER_BYTES || lane->span_count >= GATHER_SPANS;
@@ -218,7 +246,7 @@ static esk_status take_batch(esk_daq_writer *writer, esk_daq_lane *lane, const s
 		.sequence = record->sequence, .position = record->position, .end = (uint64_t)batch->length};
 	esk_status status = esk_daq_lane_flush(writer, lane, err);
 	if (status == ESK_OK && piece < span.end)
-		status = esk_daq_put(writer, lane, batch, piece, &span, 1, err);
+		status = esk_daq_put(writer, lane, batch, piece, 0, &span, 1, err);
 	return status;
 }
 
@@ -249,19 +277,15 @@ esk_status esk_daq_lane_take(esk_daq_writer *writer, esk_daq_lane *lane, const e
 {
 	struct ArrowArray batch = {0};
 	esk_error why = {0};
-	if (lane->dead) {
-		esk_daq_bad_record(writer, lane->instrument, record->sequence, &lane->why);
-		return ESK_OK;
-	}
+	if (lane->dead)
+		return take_bad(writer, lane, record, &lane->why, err);
 	if (lane->declaration == 0)
 		return take_bytes(writer, record, take_batch, lane, piece, err);
 	esk_status status = decode(writer, lane, record->size_bytes, &batch, &why);
 	if (status == ESK_ENOMEM)
 		return esk_daq_fail(err, status, "%s", why.message);
-	if (status != ESK_OK) {
-		esk_daq_bad_record(writer, lane->instrument, record->sequence, &why);
-		return ESK_OK;
-	}
+	if (status != ESK_OK)
+		return take_bad(writer, lane, record, &why, err);
 	status = take_batch(writer, lane, &batch, record, piece, err);
 	if (batch.release != NULL)
 		batch.release(&batch);
@@ -274,15 +298,77 @@ void esk_daq_lane_forget(esk_daq_lane *lane)
 {
 	if (lane->gather != NULL)
 		esk_daq_gather_empty(lane->gather);
-	lane->span_count = 0;
+	lane->span_count = lane->spans_put = 0;
+	lane->rows_put = 0;
+}
+
+/* Puts the records in front of `position`. A failure gives the bite back, and with it all that is gathered.
+ */
+static esk_status flush_until(esk_daq_writer *writer, esk_daq_lane *lane, uint64_t position, esk_error *err)
+{
+	size_t from = lane->spans_put, to = from;
+	while (to < lane->span_count && lane->spans[to].position < position)
+		to++;
+	if (to == from)
+		return ESK_OK;
+	const struct ArrowArray *batch = lane->gather != NULL ? esk_daq_gather_batch(lane->gather) : NULL;
+	esk_status status = esk_daq_put(
+		writer, lane, batch, lane->rows_put, lane->rows_put, lane->spans + from, to - from, err);
+	if (status != ESK_OK)
+		return status;
+	lane->spans_put = to;
+	lane->rows_put = lane->spans[to - 1].end;
+	if (to == lane->span_count)
+		esk_daq_lane_forget(lane);
+	return ESK_OK;
+}
+
+static esk_daq_lane *earliest_lane(const esk_daq_writer *writer, uint64_t position)
+{
+	esk_daq_lane *earliest = NULL;
+	for (uint32_t i = 0; i < writer->lane_count; i++) {
+		esk_daq_lane *lane = writer->lanes[i];
+		if (lane == NULL || lane->spans_put == lane->span_count ||
+			lane->spans[lane->spans_put].position >= position)
+			continue;
+		position = lane->spans[lane->spans_put].position;
+		earliest = lane;
+	}
+	return earliest;
+}
+
+/* Batches: the item that begins with the record behind a loss says how much it was, and comes first. */
+static esk_status tell_losses(esk_daq_writer *writer, uint64_t position, esk_error *err)
+{
+	esk_daq_lane *lane;
+	esk_status status = ESK_OK;
+	if (writer->options.layout != ESK_DAQ_BATCHES)
+		return ESK_OK;
+	while (status == ESK_OK && writer->untold_lost > 0 &&
+		(lane = earliest_lane(writer, position)) != NULL)
+		status = flush_until(writer, lane, position, err);
+	return status;
+}
+
+esk_status esk_daq_lanes_flush_until(esk_daq_writer *writer, uint64_t position, esk_error *err)
+{
+	esk_status status = tell_losses(writer, position, err);
+	for (uint32_t i = 0; i < writer->lane_count && status == ESK_OK; i++)
+		if (writer->lanes[i] != NULL)
+			status = flush_until(writer, writer->lanes[i], position, err);
+	return status;
+}
+
+esk_status esk_daq_lanes_flush(esk_daq_writer *writer, esk_error *err)
+{
+	esk_status status = esk_daq_settle_marks(writer, err);
+	return status == ESK_OK ? esk_daq_lanes_flush_until(writer, UINT64_MAX, err) : status;
 }
 
 esk_status esk_daq_lane_flush(esk_daq_writer *writer, esk_daq_lane *lane, esk_error *err)
 {
-	if (lane->span_count == 0)
-		return ESK_OK;
-	esk_status status = esk_daq_put(
-		writer, lane, esk_daq_gather_batch(lane->gather), 0, lane->spans, lane->span_count, err);
-	esk_daq_lane_forget(lane);
-	return status;
+	esk_status status = esk_daq_settle_marks(writer, err);
+	if (status == ESK_OK)
+		status = tell_losses(writer, UINT64_MAX, err);
+	return status == ESK_OK ? flush_until(writer, lane, UINT64_MAX, err) : status;
 }

@@ -14,6 +14,15 @@ static esk_status open_sink(esk_daq_writer *writer, esk_daq_lane *lane, esk_erro
 					    &lane->sink, err);
 }
 
+esk_status esk_daq_lane_stream(
+	esk_daq_writer *writer, esk_daq_lane *lane, esk_stream **ret_stream, esk_error *err)
+{
+	esk_status status = open_sink(writer, lane, err);
+	if (status == ESK_OK)
+		*ret_stream = esk_arrow_sink_stream(lane->sink);
+	return status;
+}
+
 static esk_status append_columns(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,
 	uint64_t first, const esk_daq_entry *entry, esk_error *err)
 {
@@ -36,7 +45,8 @@ static esk_status append_item(esk_daq_writer *writer, esk_daq_lane *lane, const 
 typedef struct rest {
 	const struct ArrowArray *batch;
 	const esk_daq_span *spans;
-	uint64_t first; /* the first row of them */
+	uint64_t begin; /* the row with which the first record begins */
+	uint64_t first; /* the first row of those that are not in the run */
 	size_t at;      /* the record that it is of */
 } rest;
 
@@ -47,7 +57,7 @@ static esk_daq_entry make_entry(const esk_daq_writer *writer, const esk_daq_lane
 	size_t at = r->at;
 	while (at < span_count && r->spans[at].end <= stop)
 		at++;
-	uint64_t begin = at > 0 ? r->spans[at - 1].end : 0;
+	uint64_t begin = at > 0 ? r->spans[at - 1].end : r->begin;
 	bool in_part = at < span_count && begin < stop;
 	const esk_daq_span *last = &r->spans[in_part ? at : at - 1];
 	*ret_at = at;
@@ -122,13 +132,30 @@ static esk_status put_until(esk_daq_writer *writer, esk_daq_lane *lane, rest *r,
 }
 
 /* The lane's stream cannot be had: none of its records can be taken. */
-static void give_up(esk_daq_writer *writer, esk_daq_lane *lane, const esk_daq_span *spans, size_t span_count,
-	const esk_error *why)
+static esk_status give_up(esk_daq_writer *writer, esk_daq_lane *lane, const esk_daq_span *spans,
+	size_t span_count, const esk_error *why, esk_error *err)
 {
+	esk_daq_span all = spans[span_count - 1];
+	all.bad = span_count;
+	all.first = spans[0].sequence;
 	lane->dead = true;
 	lane->why = *why;
 	for (size_t i = 0; i < span_count; i++)
-		esk_daq_bad_record(writer, lane->instrument, spans[i].sequence, why);
+		esk_daq_log_bad(writer, lane->instrument, spans[i].sequence, why);
+	return esk_daq_account_bad(writer, lane, &all, err);
+}
+
+/* The record cannot be stored. */
+static esk_status pass_over(
+	esk_daq_writer *writer, esk_daq_lane *lane, rest *r, const esk_error *why, esk_error *err)
+{
+	esk_daq_span bad = r->spans[r->at];
+	bad.bad = 1;
+	bad.first = bad.sequence;
+	esk_daq_log_bad(writer, lane->instrument, bad.sequence, why);
+	r->first = bad.end;
+	r->at++;
+	return esk_daq_account_bad(writer, lane, &bad, err);
 }
 
 /* Records that are no good spoil those that were gathered with them: after a failure they are put one by one.
@@ -142,30 +169,49 @@ static esk_status put_sound(
 		esk_status status = put_until(writer, lane, r, to, &why);
 		if (status != ESK_OK && esk_daq_is_passing(status))
 			return esk_daq_fail(err, status, "%s", why.message);
-		if (status != ESK_OK && to == r->at + 1) {
-			esk_daq_bad_record(writer, lane->instrument, r->spans[r->at].sequence, &why);
-			r->first = r->spans[r->at].end;
-			r->at++;
-		}
+		if (status != ESK_OK && to == r->at + 1)
+			status = pass_over(writer, lane, r, &why, err);
+		else
+			status = ESK_OK;
+		if (status != ESK_OK)
+			return status;
 		to = r->at + 1;
 	}
 	return ESK_OK;
 }
 
-esk_status esk_daq_put(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,
-	uint64_t first, const esk_daq_span *spans, size_t span_count, esk_error *err)
+static esk_status put_rows(
+	esk_daq_writer *writer, esk_daq_lane *lane, rest *r, size_t span_count, esk_error *err)
 {
 	esk_error why = {0};
-	rest r = {.batch = batch, .spans = spans, .first = first};
-	if (spans[span_count - 1].end == first) /* no rows */
+	const esk_daq_span *spans = r->spans;
+	if (spans[span_count - 1].end == r->first) /* no rows */
 		return ESK_OK;
 	esk_status status =
 		writer->options.layout == ESK_DAQ_COLUMNS ? open_sink(writer, lane, &why) : ESK_OK;
 	if (status != ESK_OK && esk_daq_is_passing(status))
 		return esk_daq_fail(err, status, "%s", why.message);
-	if (status != ESK_OK) {
-		give_up(writer, lane, spans, span_count, &why);
-		return ESK_OK;
+	return status == ESK_OK ? put_sound(writer, lane, r, span_count, err)
+				: give_up(writer, lane, spans, span_count, &why, err);
+}
+
+esk_status esk_daq_put(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,
+	uint64_t first, uint64_t begin, const esk_daq_span *spans, size_t span_count, esk_error *err)
+{
+	esk_status status = ESK_OK;
+	for (size_t at = 0, to; at < span_count && status == ESK_OK; at = to) {
+		if (spans[at].bad > 0) {
+			to = at + 1;
+			status = esk_daq_account_bad(writer, lane, &spans[at], err);
+			continue;
+		}
+		for (to = at + 1; to < span_count && spans[to].bad == 0; to++)
+			;
+		rest r = {.batch = batch,
+			.spans = spans + at,
+			.begin = at > 0 ? spans[at - 1].end : begin,
+			.first = at > 0 ? spans[at - 1].end : first};
+		status = put_rows(writer, lane, &r, to - at, err);
 	}
-	return put_sound(writer, lane, &r, span_count, err);
+	return status;
 }

@@ -1,4 +1,4 @@
-/* Bites: from the ring to the lanes, what was lost or bad, and the release (writer.h, W1, W3 to W5). */
+/* Bites: from the ring to the lanes, what the ring says was lost, and the release (writer.h, W1, W3). */
 #include "internal.h"
 #include "runs.h"
 #include "writer.h"
@@ -34,24 +34,13 @@ static bool is_full(const esk_daq_writer *writer)
 	return large && (bite->expected == 0 || bite->end >= writer->account.done_before);
 }
 
-static void add_loss(esk_daq_loss *to, const esk_daq_loss *loss)
-{
-	if (loss->records == 0)
-		return;
-	if (to->records == 0)
-		to->first = loss->first;
-	to->last = loss->last;
-	to->records += loss->records;
-	to->bytes += loss->bytes;
-}
-
-/* W4: what is missing between the record read before and this one. */
+/* What is missing between the record read before and this one. */
 static void note_loss(esk_daq_writer *writer, const esk_ring_record *record)
 {
 	esk_daq_loss loss = {.records = record->lost_before_records, .bytes = record->lost_before_bytes};
 	loss.first = record->sequence - loss.records;
 	loss.last = record->sequence - 1;
-	add_loss(&writer->held, &loss);
+	esk_daq_loss_add(&writer->held, &loss);
 }
 
 /* A copy of the payload, since whoever has the ring may write there while it is looked at. */
@@ -90,13 +79,21 @@ static void past(esk_daq_writer *writer, const esk_ring_record *record)
 {
 	esk_daq_bite *bite = &writer->bite;
 	settle_loss(writer, record);
-	add_loss(&bite->lost, &writer->held);
+	esk_daq_loss_add(&bite->lost, &writer->held);
 	writer->held = (esk_daq_loss){0};
 	writer->published = record->published_before + 1;
 	bite->records++;
 	bite->end = record->next_position;
 	bite->last_sequence = record->sequence;
 	bite->last_position = record->position;
+}
+
+/* A record of no lane: it cannot be taken. */
+static void note_stray(esk_daq_writer *writer, uint64_t sequence, const esk_error *why)
+{
+	esk_daq_loss one = {.records = 1, .first = sequence, .last = sequence};
+	esk_daq_loss_add(&writer->bite.stray, &one);
+	esk_daq_log_bad(writer, NULL, sequence, why);
 }
 
 static esk_status take_record(esk_daq_writer *writer, const esk_ring_record *record, esk_error *err)
@@ -107,7 +104,8 @@ static esk_status take_record(esk_daq_writer *writer, const esk_ring_record *rec
 	uint32_t declaration = record->kind == ESK_DAQ_BYTES ? 0 : record->stream;
 	note_loss(writer, record);
 	bool known = record->kind == ESK_DAQ_BYTES || (record->kind == ESK_DAQ_BATCH && declaration > 0);
-	if (esk_daq_account_done(&writer->account, declaration, record->position, &piece)) {
+	if (esk_daq_account_done(
+		    &writer->account, known ? declaration : ESK_DAQ_EVERY_LANE, record->position, &piece)) {
 		bite->skipped++;
 		past(writer, record);
 		return ESK_OK;
@@ -121,15 +119,17 @@ static esk_status take_record(esk_daq_writer *writer, const esk_ring_record *rec
 	if (status != ESK_OK)
 		return status;
 	past(writer, record);
+	status = esk_daq_mark_losses(writer, record, err);
+	if (status != ESK_OK)
+		return status;
 	bite->bytes += record->size_bytes;
-	if (lane == NULL) {
-		esk_error why;
-		esk_daq_fail(&why, ESK_ECORRUPT, "kind %u, declaration %u: there is no such", record->kind,
-			record->stream);
-		esk_daq_bad_record(writer, NULL, record->sequence, &why);
-		return ESK_OK;
-	}
-	return esk_daq_lane_take(writer, lane, record, piece, err);
+	if (lane != NULL)
+		return esk_daq_lane_take(writer, lane, record, piece, err);
+	esk_error why;
+	esk_daq_fail(&why, ESK_ECORRUPT, "kind %u, declaration %u: there is no such", record->kind,
+		record->stream);
+	note_stray(writer, record->sequence, &why);
+	return ESK_OK;
 }
 
 /* Behind what is damaged; the consumer has moved on. */
@@ -145,7 +145,7 @@ static esk_status step_over(esk_daq_writer *writer, const esk_error *why)
 	bite->end = place.position;
 	bite->last_position = place.position - 1;
 	writer->published = 0;
-	esk_daq_bad_record(writer, NULL, ++bite->last_sequence, why);
+	note_stray(writer, ++bite->last_sequence, why);
 	return ESK_OK;
 }
 
@@ -185,83 +185,6 @@ static esk_status read_records(esk_daq_writer *writer, uint64_t stop, bool *ret_
 	}
 }
 
-static esk_status flush_lanes(esk_daq_writer *writer, esk_error *err)
-{
-	esk_status status = ESK_OK;
-	for (uint32_t i = 0; i < writer->lane_count && status == ESK_OK; i++)
-		if (writer->lanes[i] != NULL)
-			status = esk_daq_lane_flush(writer, writer->lanes[i], err);
-	return status;
-}
-
-/* Of what the ring says was overwritten, that which no entry accounts for. */
-static uint64_t lost_records(const esk_daq_bite *bite)
-{
-	uint64_t accounted = bite->expected > bite->skipped ? bite->expected - bite->skipped : 0;
-	return bite->lost.records > accounted ? bite->lost.records - accounted : 0;
-}
-
-/* The stream in which a loss is marked: that of the instrument where the ring has but one. */
-static esk_stream *marked_stream(const esk_daq_writer *writer)
-{
-	const esk_daq_lane *only = NULL;
-	uint32_t lanes = 0;
-	for (uint32_t i = 0; i < writer->lane_count; i++)
-		if (writer->lanes[i] != NULL && writer->lanes[i]->sink != NULL) {
-			only = writer->lanes[i];
-			lanes++;
-		}
-	return lanes == 1 ? esk_arrow_sink_stream(only->sink) : writer->ring_stream;
-}
-
-static esk_status mark_loss(esk_daq_writer *writer, const esk_daq_entry *entry, esk_error *err)
-{
-	const esk_daq_bite *bite = &writer->bite;
-	uint64_t last = bite->lost.records > 0 ? bite->lost.last : bite->last_sequence;
-	uint64_t records = entry->lost_records + entry->bad_records;
-	uint64_t first = last >= records ? last - records + 1 : 1;
-	if (bite->lost.records > 0)
-		first = bite->lost.first;
-	return esk_stream_note_loss(marked_stream(writer), records, entry->lost_bytes, first, last, err);
-}
-
-/* W5: a row for all lanes, where something was lost or bad. */
-static esk_status account_losses(esk_daq_writer *writer, esk_error *err)
-{
-	const esk_daq_bite *bite = &writer->bite;
-	esk_daq_entry entry = {.ring_id = esk_ring_stream_id(writer->ring),
-		.declaration = ESK_DAQ_EVERY_LANE,
-		.sequence = bite->last_sequence,
-		.position = bite->last_position,
-		.bad_records = bite->bad_records,
-		.lost_records = lost_records(bite),
-		.flush_position = bite->flush_position,
-		.time_ns = esk_daq_now_ns()};
-	if (entry.lost_records + entry.bad_records == 0)
-		return ESK_OK;
-	entry.lost_bytes = (uint64_t)((double)bite->lost.bytes * (double)entry.lost_records /
-				      (double)(bite->lost.records > 0 ? bite->lost.records : 1));
-	const void *cells[ESK_DAQ_RING_COLUMNS];
-	esk_daq_entry_cells(&entry, cells);
-	esk_status status = mark_loss(writer, &entry, err);
-	if (status == ESK_OK)
-		status = esk_stream_append(writer->ring_stream, cells, NULL, err);
-	if (status != ESK_OK)
-		return status;
-	pthread_mutex_lock(&writer->lock);
-	writer->stats.bad_records += entry.bad_records;
-	writer->stats.lost_records += entry.lost_records;
-	writer->stats.lost_bytes += entry.lost_bytes;
-	pthread_mutex_unlock(&writer->lock);
-	if (entry.lost_records > 0)
-		esk_daq_writer_log(writer, ESK_LOG_WARNING,
-			"ring %s: %llu records (%llu bytes) were overwritten before they were taken",
-			esk_ring_path(writer->ring), (unsigned long long)entry.lost_records,
-			(unsigned long long)entry.lost_bytes);
-	esk_daq_account_add(&writer->account, &entry);
-	return ESK_OK;
-}
-
 /* W1: what the run has acknowledged is given back. */
 static void release(esk_daq_writer *writer)
 {
@@ -299,6 +222,7 @@ static void give_back(esk_daq_writer *writer)
 	for (uint32_t i = 0; i < writer->lane_count; i++)
 		if (writer->lanes[i] != NULL)
 			esk_daq_lane_forget(writer->lanes[i]);
+	writer->mark_count = 0;
 	esk_consumer_rewind(writer->consumer);
 	esk_daq_begin_again(writer);
 }
@@ -312,9 +236,9 @@ esk_status esk_daq_take(esk_daq_writer *writer, uint64_t stop, bool *ret_any, es
 		if (status == ESK_OK)
 			status = read_records(writer, stop, &more, err);
 		if (status == ESK_OK)
-			status = flush_lanes(writer, err);
+			status = esk_daq_lanes_flush(writer, err);
 		if (status == ESK_OK)
-			status = account_losses(writer, err);
+			status = esk_daq_account_rest(writer, err);
 		if (status != ESK_OK) {
 			give_back(writer);
 			return status;
