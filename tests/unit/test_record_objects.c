@@ -351,6 +351,81 @@ static void losses_are_counted_once_when_commits_fail(void **state)
 	place_close(&p);
 }
 
+/* Each account is a row beside the loss that it is of: in front of the row with which it was appended. */
+static void losses_and_rows_of_one_append_are_together_when_commits_fail(void **state)
+{
+	esk_fault *fault;
+	place p = ordeal_place_make(*state, &fault);
+	esk_run_options options = place_options(1u << 20);
+	esk_error err = {0};
+	esk_run *run = place_run(&p, "run", &options);
+	esk_stream *stream = place_stream(run, "s", "x:i64"), *account = place_stream(run, "a", "lost:u64");
+	for (int64_t round = 0; round < 8; round++) {
+		uint64_t lost = 10 + (uint64_t)round;
+		esk_loss_part losses[] = {{.stream = stream,
+						  .records = lost,
+						  .bytes = 100,
+						  .first_sequence = 50,
+						  .last_sequence = 50 + lost},
+			{.stream = account, .cause = ESK_LOSS_DAMAGED, .records = 1}};
+		esk_rows_part parts[] = {{.stream = account, .rows = 1, .cells = (const void *[]){&lost}},
+			{.stream = stream, .rows = 1, .cells = (const void *[]){&round}}};
+		assert_ok(esk_stream_append(stream, (const void *[]){&round}, NULL, &err), &err);
+		assert_ok(esk_run_append_with_losses(run, losses, 2, parts, 2, &err), &err);
+		assert_int_equal(parts[1].row, 2 * round + 1);
+		assert_ok(esk_run_append_with_losses(run, losses, 1, NULL, 0, &err), &err);
+		ordeal_commit_without_room(run, fault, 1500 * (uint64_t)(round % 4));
+		ordeal_commit_with_room(run, fault);
+	}
+	place_run_close(run);
+	ordeal_place_end(&p, fault);
+	for (int turn = 0; turn < 2; turn++) {
+		esk_check_report report;
+		assert_int_equal(
+			place_query(&p, "SELECT count(*) FROM v_gaps WHERE stream = 's' AND cause = "
+					"'overwritten' AND row < 16 AND row = 2 * (records - 10) + 1"),
+			8);
+		assert_int_equal(place_query(&p, "SELECT count(*) FROM v_gaps WHERE stream = 's' AND cause = "
+						 "'overwritten' AND row = 2 * (records - 10) + 2"),
+			8);
+		assert_int_equal(place_query(&p, "SELECT count(*) FROM v_gaps WHERE stream = 'a' AND cause = "
+						 "'damaged' AND records = 1"),
+			8);
+		assert_int_equal(place_query(&p, "SELECT count(*) FROM gaps"), 24);
+		recording_verify(p.store);
+		place_close(&p);
+		assert_ok(esk_store_reindex(p.path, NULL, &report, &err), &err);
+		place_open(&p);
+	}
+	place_close(&p);
+}
+
+static void losses_that_cannot_be_told_are_refused_whole(void **state)
+{
+	place p = place_make(*state);
+	esk_run_options options = place_options(1u << 20);
+	esk_error err = {0};
+	int64_t x = 1;
+	esk_run *run = place_run(&p, "run", &options), *other = place_run(&p, "other", &options);
+	esk_stream *stream = place_stream(run, "s", "x:i64");
+	esk_loss_part loss = {.stream = place_stream(other, "s", "x:i64"), .records = 1};
+	esk_rows_part row = {.stream = stream, .rows = 1, .cells = (const void *[]){&x}};
+	assert_int_equal(esk_run_append_with_losses(run, NULL, 0, NULL, 0, &err), ESK_EINVAL);
+	assert_int_equal(esk_run_append_with_losses(run, &loss, 1, &row, 1, &err), ESK_EINVAL);
+	assert_non_null(strstr(err.message, "no stream of this run"));
+	loss.stream = stream;
+	loss.cause = (esk_loss_cause)2;
+	assert_int_equal(esk_run_append_with_losses(run, &loss, 1, &row, 1, &err), ESK_EINVAL);
+	assert_non_null(strstr(err.message, "cause 2"));
+	assert_int_equal(esk_stream_rows(stream), 0);
+	loss.cause = ESK_LOSS_OVERWRITTEN;
+	assert_ok(esk_run_append_with_losses(run, &loss, 1, &row, 1, &err), &err);
+	place_run_close(run);
+	place_run_close(other);
+	assert_int_equal(place_query(&p, "SELECT count(*) FROM gaps"), 1);
+	place_close(&p);
+}
+
 /* ---- death ---- */
 
 typedef struct shared {
@@ -434,6 +509,8 @@ int main(int argc, char **argv)
 		ONE(attributes_and_texts_in_the_way_are_refused),
 		ONE(losses_upstream_are_gaps_where_they_happened),
 		ONE(losses_are_counted_once_when_commits_fail),
+		ONE(losses_and_rows_of_one_append_are_together_when_commits_fail),
+		ONE(losses_that_cannot_be_told_are_refused_whole),
 	};
 	return test_run(tests);
 }
