@@ -1,7 +1,7 @@
 /* The client of the daemon: see esker/daemon.h. */
 #include "client.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -1,7 +1,7 @@
 /* Schemas of the client's instruments: see client.h. */
 #include "client.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <jansson.h>
 #include <stdlib.h>

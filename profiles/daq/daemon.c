@@ -7,7 +7,7 @@
  */
 #include "daemon_internal.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <errno.h>
 #include <esker/esker.h>

@@ -1,7 +1,7 @@
 /* Bodies of Arrow: see daemon_batch.h. */
 #include "daemon_batch.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <inttypes.h>
 #include <stdlib.h>

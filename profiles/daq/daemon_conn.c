@@ -1,7 +1,7 @@
 /* A connection's messages, one after the other: see daemon_conn.h. */
 #include "daemon_conn.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <inttypes.h>
 #include <stdlib.h>

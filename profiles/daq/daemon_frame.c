@@ -1,7 +1,7 @@
 /* Heads and buffers of messages: see daemon_frame.h. */
 #include "daemon_frame.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <inttypes.h>
 #include <stdlib.h>

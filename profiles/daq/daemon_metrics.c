@@ -1,7 +1,7 @@
 /* Statistics as Prometheus text: see daemon_internal.h. */
 #include "daemon_internal.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <errno.h>
 #include <inttypes.h>

@@ -5,7 +5,7 @@
  */
 #include "daemon_place.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* Headers of messages: see daemon_request.h. */
 #include "daemon_request.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <esker/esker.h>
 #include <inttypes.h>

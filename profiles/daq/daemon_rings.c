@@ -4,8 +4,8 @@
  * run, draining to the end) is done to a ring that is not in the list. */
 #include "daemon_internal.h"
 
-#include "internal.h"
 #include "rules.h"
+#include <esker/profile.h>
 
 #include <dirent.h>
 #include <errno.h>

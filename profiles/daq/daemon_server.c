@@ -6,7 +6,7 @@
 #include "daemon_server.h"
 
 #include "daemon_tasks.h"
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <errno.h>
 #include <inttypes.h>

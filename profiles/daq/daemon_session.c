@@ -1,8 +1,8 @@
 /* The session that clients write to: see daemon_internal.h. */
 #include "daemon_internal.h"
 
-#include "internal.h"
 #include "rules.h"
+#include <esker/profile.h>
 
 #include <errno.h>
 #include <esker/esker.h>

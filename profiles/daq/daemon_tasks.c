@@ -4,7 +4,7 @@
  * until esk_tasks_put and from esk_tasks_take_done on, and this thread between. */
 #include "daemon_tasks.h"
 
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <pthread.h>
 #include <stdlib.h>

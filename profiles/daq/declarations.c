@@ -1,6 +1,6 @@
 /* Declarations in rings of instruments: bytes that other processes wrote. */
-#include "internal.h"
 #include "rings.h"
+#include <esker/profile.h>
 
 #include <stdlib.h>
 #include <string.h>

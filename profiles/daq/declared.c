@@ -1,6 +1,6 @@
 /* Reading what instruments wrote into a ring: their declarations, and single batches by them. */
-#include "internal.h"
 #include "rings.h"
+#include <esker/profile.h>
 
 #include <errno.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  * are copied behind. Buffers are kept from one round to the next, so that a stream of small batches takes no
  * memory once it is under way. */
 #include "gather.h"
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <stdlib.h>
 #include <string.h>

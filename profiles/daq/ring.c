@@ -1,6 +1,6 @@
 /* Instruments' rings: making and finding them, and writing raw bytes and record batches into them. */
-#include "internal.h"
 #include "rings.h"
+#include <esker/profile.h>
 
 #include <esker/arrow_encode.h>
 #include <esker/arrow_store.h>

@@ -1,6 +1,6 @@
 /* Rules for single columns, and options made from a configuration. See rules.h. */
 #include "rules.h"
-#include "internal.h"
+#include <esker/profile.h>
 
 #include <esker/codec.h>
 

@@ -1,7 +1,7 @@
 /* Stores and runs, as the writer and sessions open them. */
 #include "runs.h"
-#include "internal.h"
 #include "rings.h"
+#include <esker/profile.h>
 
 #include <esker/key.h>
 #include <esker/query.h>

@@ -5,10 +5,6 @@
 #include <esker/profile.h>
 #include <esker/store.h>
 
-#define ESK_DAQ_TIME_BYTES 32
-#define esk_daq_now_ns esk_now_ns
-#define esk_daq_format_time esk_time_format
-
 /* Opens the store in `directory`; where there is none it is made, with the directories above it. */
 esk_status esk_daq_open_store(
 	const char *directory, const esk_store_options *options, esk_store **ret_store, esk_error *err);

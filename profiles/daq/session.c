@@ -1,7 +1,7 @@
 /* Sessions: opening, instruments, statistics, closing. */
 #include "session.h"
-#include "internal.h"
 #include "runs.h"
+#include <esker/profile.h>
 
 #include <esker/query.h>
 

@@ -1,8 +1,8 @@
 /* A session's metadata: of the session, in the root's attributes and the run's metadata; of instruments, in
  * the attributes of their groups. */
-#include "internal.h"
 #include "runs.h"
 #include "session.h"
+#include <esker/profile.h>
 
 #include <stdlib.h>
 #include <string.h>

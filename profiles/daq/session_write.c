@@ -1,8 +1,8 @@
 /* Record batches into a session. */
 #include "gather.h"
-#include "internal.h"
 #include "runs.h"
 #include "session.h"
+#include <esker/profile.h>
 
 #include <esker/arrow_encode.h>
 

@@ -5,8 +5,8 @@
  * that whoever advances afterwards is told what was overwritten since. What was advanced over inside a record
  * is kept in the consumer's mark, with the record's position, so that it does not count for another record
  * where that one was overwritten. */
-#include "internal.h"
 #include "rings.h"
+#include <esker/profile.h>
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,10 +1,11 @@
 /* The background writer: opening, its thread, statistics, closing. What it does with records is in
  * writer_take.c and what that calls. */
 #include "writer.h"
-#include "internal.h"
 #include "runs.h"
+#include <esker/profile.h>
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +67,7 @@ static esk_status open_run(esk_daq_writer *writer, const char *name, esk_error *
 	bool found;
 	esk_status status = esk_daq_find_run(writer->store, name, &found, NULL, err);
 	if (status == ESK_OK && !found)
-		status = esk_daq_root_attributes(options->application, esk_daq_now_ns(), &attributes, err);
+		status = esk_daq_root_attributes(options->application, esk_now_ns(), &attributes, err);
 	if (status != ESK_OK)
 		return status;
 	bool batches = options->layout == ESK_DAQ_BATCHES;
@@ -175,17 +176,17 @@ static esk_status make_writer(
 {
 	esk_daq_writer *writer = calloc(1, sizeof *writer);
 	if (writer == NULL)
-		return esk_daq_fail_memory(err, sizeof *writer, "a writer");
+		return esk_fail_memory(err, sizeof *writer, "a writer");
 	writer->options = (esk_daq_writer_options)ESK_DAQ_WRITER_OPTIONS_INIT;
 	if (options != NULL)
-		esk_daq_take_struct(&writer->options, sizeof writer->options, options);
+		esk_struct_take(&writer->options, sizeof writer->options, options);
 	writer->ring = ring;
 	writer->bytes_schema = bytes_schema();
 	init_locks(writer);
 	esk_status status = esk_daq_rules_parse(writer->options.columns, &writer->rules, err);
 	if (status == ESK_OK && writer->options.layout != ESK_DAQ_COLUMNS &&
 		writer->options.layout != ESK_DAQ_BATCHES)
-		status = esk_daq_fail(err, ESK_EINVAL, "layout %d of a writer: expected columns or batches",
+		status = esk_fail(err, ESK_EINVAL, "layout %d of a writer: expected columns or batches",
 			(int)writer->options.layout);
 	if (status != ESK_OK)
 		return destroy(writer, status, NULL);
@@ -225,7 +226,7 @@ static esk_status split_path(
 	size_t stem_bytes = has_suffix ? (size_t)(dot - name) : strlen(name);
 	size_t directory_bytes = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
 	if (stem_bytes == 0 || stem_bytes >= ESK_DAQ_PATH_BYTES || directory_bytes >= ESK_DAQ_PATH_BYTES)
-		return esk_daq_fail(err, ESK_EINVAL,
+		return esk_fail(err, ESK_EINVAL,
 			"output path \"%.200s\": expected a directory and a file's name, as in "
 			"data/experiment.h5",
 			path);
@@ -266,7 +267,7 @@ static void note_result(esk_daq_writer *writer, esk_status status, bool any, con
 	if (status != ESK_OK)
 		snprintf(writer->stats.error, sizeof writer->stats.error, "%s", why->message);
 	else
-		writer->stats.last_flush_ns = esk_daq_now_ns();
+		writer->stats.last_flush_ns = esk_now_ns();
 	if (status == ESK_OK && any)
 		writer->stats.flushes++;
 	pthread_mutex_unlock(&writer->lock);
@@ -289,7 +290,7 @@ static esk_status flush(esk_daq_writer *writer, uint64_t stop, bool commit, esk_
 	if (status == ESK_OK && commit)
 		status = esk_run_commit(writer->run, NULL, &why);
 	note_result(writer, status, any, &why);
-	return status == ESK_OK ? ESK_OK : esk_daq_fail(err, status, "%s", why.message);
+	return status == ESK_OK ? ESK_OK : esk_fail(err, status, "%s", why.message);
 }
 
 static uint64_t head_position(const esk_daq_writer *writer)
@@ -337,7 +338,7 @@ esk_status esk_daq_writer_flush(esk_daq_writer *writer, esk_error *err)
 		waited += FLUSH_NAP_NS) {
 		struct timespec nap = {.tv_nsec = FLUSH_NAP_NS};
 		if (waited >= FLUSH_PATIENCE_NS)
-			return esk_daq_fail(err, ESK_ETIMEDOUT,
+			return esk_fail(err, ESK_ETIMEDOUT,
 				"ring %s: a record was reserved and not published for 30 s; what lies behind "
 				"it waits",
 				esk_ring_path(writer->ring));
@@ -393,11 +394,11 @@ static void *run_thread(void *arg)
 esk_status esk_daq_writer_start(esk_daq_writer *writer, esk_error *err)
 {
 	if (writer->started)
-		return esk_daq_fail(err, ESK_EBUSY, "the writer of run \"%s\" was started before",
+		return esk_fail(err, ESK_EBUSY, "the writer of run \"%s\" was started before",
 			esk_run_name(writer->run));
 	int failed = pthread_create(&writer->thread, NULL, run_thread, writer);
 	if (failed != 0)
-		return esk_daq_fail_errno(err, failed, "cannot start the writer's thread");
+		return esk_fail_errno(err, failed, "cannot start the writer's thread");
 	writer->started = true;
 	return ESK_OK;
 }
@@ -433,7 +434,7 @@ esk_status esk_daq_writer_get_stats(esk_daq_writer *writer, esk_daq_writer_stats
 {
 	size_t size = ret_stats->struct_size;
 	if (size < sizeof size || size > sizeof *ret_stats)
-		return esk_daq_fail(err, ESK_EINVAL, "struct_size of the statistics is not set");
+		return esk_fail(err, ESK_EINVAL, "struct_size of the statistics is not set");
 	uint64_t head = head_position(writer), taken = atomic_load(&writer->taken_position);
 	pthread_mutex_lock(&writer->lock);
 	esk_daq_writer_stats stats = writer->stats;

@@ -1,7 +1,7 @@
 /* How far the ring was taken: entries that stand beside the rows they account for, and what follows from them
  * after a death. See writer.h, W2 to W5. */
-#include "internal.h"
 #include "writer.h"
+#include <esker/profile.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +29,7 @@ esk_status esk_daq_account_room(esk_daq_account *account, uint32_t declaration, 
 	uint32_t count = declaration + 1;
 	esk_daq_lane_mark *grown = realloc(account->marks, count * sizeof *grown);
 	if (grown == NULL)
-		return esk_daq_fail_memory(err, count * sizeof *grown, "an account of a ring");
+		return esk_fail_memory(err, count * sizeof *grown, "an account of a ring");
 	memset(grown + account->mark_count, 0, (count - account->mark_count) * sizeof *grown);
 	account->marks = grown;
 	account->mark_count = count;
@@ -173,7 +173,7 @@ static esk_status visit_blocks(esk_reader *reader, visit_fn visit, void *arg, es
 	bool more = true;
 	block *b = malloc(sizeof *b);
 	if (b == NULL)
-		return esk_daq_fail_memory(err, sizeof *b, "the account of a ring");
+		return esk_fail_memory(err, sizeof *b, "the account of a ring");
 	esk_status status = esk_reader_find(reader, "ring/flush_position", &dataset, err);
 	uint64_t end = status == ESK_OK ? esk_dataset_rows(dataset) : 0;
 	while (end > 0 && more && status == ESK_OK) {

@@ -1,8 +1,8 @@
 /* The batches layout: each flush of an instrument is an item <instrument>/batch_000001 whose attributes
  * account for it. */
-#include "internal.h"
 #include "runs.h"
 #include "writer.h"
+#include <esker/profile.h>
 
 #include <esker/query.h>
 
@@ -25,8 +25,8 @@ static void format_id(uint64_t ring_id, char text[20])
 static char *make_attributes(const esk_daq_writer *writer, const esk_daq_lane *lane,
 	const esk_daq_entry *entry, uint64_t first_sequence)
 {
-	char created[ESK_DAQ_TIME_BYTES], ring_id[20];
-	esk_daq_format_time(entry->time_ns, created);
+	char created[32], ring_id[20];
+	esk_time_format(entry->time_ns, created);
 	format_id(entry->ring_id, ring_id);
 	const char *schema = strlen(lane->schema_json) <= SHORT_SCHEMA_BYTES ? lane->schema_json : NULL;
 	json_t *object = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s*}",
@@ -73,7 +73,7 @@ static esk_status put_item(esk_daq_writer *writer, esk_daq_lane *lane, const str
 		else
 			lane->first->batches--;
 	}
-	return status == ESK_OK ? esk_daq_fail(err, ESK_EEXIST, "%s and those before it are taken", path)
+	return status == ESK_OK ? esk_fail(err, ESK_EEXIST, "%s and those before it are taken", path)
 				: status;
 }
 
@@ -82,7 +82,7 @@ esk_status esk_daq_batches_put(esk_daq_writer *writer, esk_daq_lane *lane, const
 {
 	char *attributes = make_attributes(writer, lane, entry, first_sequence);
 	if (attributes == NULL)
-		return esk_daq_fail_memory(err, 1024, "attributes of a batch");
+		return esk_fail_memory(err, 1024, "attributes of a batch");
 	esk_status status = put_item(writer, lane, batch, attributes, err);
 	free(attributes);
 	if (status == ESK_OK)

@@ -1,7 +1,7 @@
 /* Lanes: what comes under one declaration of the ring. Decoding, gathering, and what is done with bytes that
  * do not hold what they should. */
-#include "internal.h"
 #include "writer.h"
+#include <esker/profile.h>
 
 #include <esker/arrow_encode.h>
 
@@ -55,7 +55,7 @@ static esk_status open_declared(esk_daq_writer *writer, esk_daq_lane *lane, esk_
 		status = esk_daq_declaration_feed(
 			writer->ring, lane->declaration, lane->decoder, lane->instrument, err);
 	if (status == ESK_OK && strcmp(lane->instrument, ESK_DAQ_RING_STREAM) == 0)
-		status = esk_daq_fail(
+		status = esk_fail(
 			err, ESK_EINVAL, "an instrument \"%s\": the name is the account's", lane->instrument);
 	lane->schema = status == ESK_OK ? esk_arrow_decoder_schema(lane->decoder) : NULL;
 	return status;
@@ -114,12 +114,12 @@ static esk_status make_lane(esk_daq_writer *writer, uint32_t declaration, esk_er
 	esk_error why = {0};
 	esk_daq_lane *lane = calloc(1, sizeof *lane);
 	if (lane == NULL)
-		return esk_daq_fail_memory(err, sizeof *lane, "a declaration's records");
+		return esk_fail_memory(err, sizeof *lane, "a declaration's records");
 	lane->declaration = declaration;
 	esk_status status = open_lane(writer, lane, &why);
 	if (status != ESK_OK && esk_daq_is_passing(status)) {
 		esk_daq_lane_close(lane);
-		return esk_daq_fail(err, status, "%s", why.message);
+		return esk_fail(err, status, "%s", why.message);
 	}
 	lane->dead = status != ESK_OK;
 	lane->why = why;
@@ -137,7 +137,7 @@ esk_status esk_daq_lane_find(
 		uint32_t count = declaration + 1;
 		esk_daq_lane **grown = realloc(writer->lanes, count * sizeof *grown);
 		if (grown == NULL)
-			return esk_daq_fail_memory(err, count * sizeof *grown, "declarations");
+			return esk_fail_memory(err, count * sizeof *grown, "declarations");
 		memset(grown + writer->lane_count, 0, (count - writer->lane_count) * sizeof *grown);
 		writer->lanes = grown;
 		writer->lane_count = count;
@@ -174,7 +174,7 @@ static esk_status push_span(esk_daq_lane *lane, const esk_daq_span *span, esk_er
 		size_t capacity = lane->span_capacity == 0 ? 256 : 2 * lane->span_capacity;
 		esk_daq_span *grown = realloc(lane->spans, capacity * sizeof *grown);
 		if (grown == NULL)
-			return esk_daq_fail_memory(err, capacity * sizeof *grown, "places of records");
+			return esk_fail_memory(err, capacity * sizeof *grown, "places of records");
 		lane->spans = grown;
 		lane->span_capacity = capacity;
 	}
@@ -264,12 +264,12 @@ static esk_status decode(
 		at += used;
 	}
 	if (ret_batch->release == NULL)
-		return esk_daq_fail(err, ESK_ECORRUPT, "it holds no record batch");
+		return esk_fail(err, ESK_ECORRUPT, "it holds no record batch");
 	if (at == size)
 		return ESK_OK;
 	ret_batch->release(ret_batch);
 	ret_batch->release = NULL;
-	return esk_daq_fail(err, ESK_ECORRUPT, "%zu bytes follow its record batch", size - at);
+	return esk_fail(err, ESK_ECORRUPT, "%zu bytes follow its record batch", size - at);
 }
 
 esk_status esk_daq_lane_take(esk_daq_writer *writer, esk_daq_lane *lane, const esk_ring_record *record,
@@ -283,7 +283,7 @@ esk_status esk_daq_lane_take(esk_daq_writer *writer, esk_daq_lane *lane, const e
 		return take_bytes(writer, record, take_batch, lane, piece, err);
 	esk_status status = decode(writer, lane, record->size_bytes, &batch, &why);
 	if (status == ESK_ENOMEM)
-		return esk_daq_fail(err, status, "%s", why.message);
+		return esk_fail(err, status, "%s", why.message);
 	if (status != ESK_OK)
 		return take_bad(writer, lane, record, &why, err);
 	status = take_batch(writer, lane, &batch, record, piece, err);

@@ -4,9 +4,9 @@
  * Where a loss is met among records that are gathered, it becomes a mark, so that a writer which just catches
  * up with the ring is not held up for each: what is gathered is put in the end, piece by piece, and the
  * losses between. */
-#include "internal.h"
 #include "runs.h"
 #include "writer.h"
+#include <esker/profile.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +47,7 @@ static esk_status look_at_declaration(esk_daq_writer *writer, uint32_t number, e
 	}
 	void *bytes = malloc(size + 1);
 	if (bytes == NULL)
-		return esk_daq_fail_memory(err, size, "a declaration");
+		return esk_fail_memory(err, size, "a declaration");
 	esk_ring_copy(bytes, shared, size); /* other processes may write where it lies */
 	if (esk_daq_declaration_parse(bytes, size, &declaration, NULL) == ESK_OK)
 		esk_daq_instruments_add(&writer->instruments, declaration.instrument);
@@ -94,7 +94,7 @@ static esk_status marked_stream(
 	if (status == ESK_OK)
 		return ESK_OK;
 	if (lane != NULL && esk_daq_is_passing(status))
-		return esk_daq_fail(err, status, "%s", why.message);
+		return esk_fail(err, status, "%s", why.message);
 	*ret_stream = writer->ring_stream;
 	return ESK_OK;
 }
@@ -137,7 +137,7 @@ static esk_status append_account(esk_daq_writer *writer, esk_daq_entry *entry, e
 		losses[loss_count++] = loss_part(marked, ESK_LOSS_DAMAGED, bad);
 	entry->ring_id = esk_ring_stream_id(writer->ring);
 	entry->flush_position = writer->bite.flush_position;
-	entry->time_ns = esk_daq_now_ns();
+	entry->time_ns = esk_now_ns();
 	entry->lost_records = lost->records;
 	entry->lost_bytes = lost->bytes;
 	entry->bad_records = bad->records;

@@ -1,7 +1,7 @@
 /* Rows into the run, with the entry that accounts for them, in either layout (writer.h, W2). */
-#include "internal.h"
 #include "runs.h"
 #include "writer.h"
+#include <esker/profile.h>
 
 /* ---- one append ---- */
 
@@ -69,7 +69,7 @@ static esk_daq_entry make_entry(const esk_daq_writer *writer, const esk_daq_lane
 		.records = at - r->at,
 		.rows = stop - r->first,
 		.flush_position = writer->bite.flush_position,
-		.time_ns = esk_daq_now_ns()};
+		.time_ns = esk_now_ns()};
 }
 
 static void count(esk_daq_writer *writer, const esk_daq_entry *entry)
@@ -168,7 +168,7 @@ static esk_status put_sound(
 	while (r->at < span_count) {
 		esk_status status = put_until(writer, lane, r, to, &why);
 		if (status != ESK_OK && esk_daq_is_passing(status))
-			return esk_daq_fail(err, status, "%s", why.message);
+			return esk_fail(err, status, "%s", why.message);
 		if (status != ESK_OK && to == r->at + 1)
 			status = pass_over(writer, lane, r, &why, err);
 		else
@@ -190,7 +190,7 @@ static esk_status put_rows(
 	esk_status status =
 		writer->options.layout == ESK_DAQ_COLUMNS ? open_sink(writer, lane, &why) : ESK_OK;
 	if (status != ESK_OK && esk_daq_is_passing(status))
-		return esk_daq_fail(err, status, "%s", why.message);
+		return esk_fail(err, status, "%s", why.message);
 	return status == ESK_OK ? put_sound(writer, lane, r, span_count, err)
 				: give_up(writer, lane, spans, span_count, &why, err);
 }

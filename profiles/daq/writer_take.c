@@ -1,7 +1,7 @@
 /* Bites: from the ring to the lanes, what the ring says was lost, and the release (writer.h, W1, W3). */
-#include "internal.h"
 #include "runs.h"
 #include "writer.h"
+#include <esker/profile.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +52,7 @@ static esk_status copy_payload(esk_daq_writer *writer, const esk_ring_record *re
 		writer->scratch_bytes = 0;
 		writer->scratch = aligned_alloc(64, (bytes + 63) / 64 * 64);
 		if (writer->scratch == NULL)
-			return esk_daq_fail_memory(err, bytes, "a record of a ring");
+			return esk_fail_memory(err, bytes, "a record of a ring");
 		writer->scratch_bytes = bytes;
 	}
 	if (record->size_bytes > 0)
@@ -126,7 +126,7 @@ static esk_status take_record(esk_daq_writer *writer, const esk_ring_record *rec
 	if (lane != NULL)
 		return esk_daq_lane_take(writer, lane, record, piece, err);
 	esk_error why;
-	esk_daq_fail(&why, ESK_ECORRUPT, "kind %u, declaration %u: there is no such", record->kind,
+	esk_fail(&why, ESK_ECORRUPT, "kind %u, declaration %u: there is no such", record->kind,
 		record->stream);
 	note_stray(writer, record->sequence, &why);
 	return ESK_OK;
@@ -179,7 +179,7 @@ static esk_status read_records(esk_daq_writer *writer, uint64_t stop, bool *ret_
 		else if (status == ESK_OK && found)
 			status = take_record(writer, &record, &why);
 		if (status != ESK_OK)
-			return esk_daq_fail(err, status, "%s", why.message);
+			return esk_fail(err, status, "%s", why.message);
 		if (!found && !damaged && !must_have_more(writer, &naps))
 			return ESK_OK;
 	}
