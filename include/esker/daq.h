@@ -126,6 +126,7 @@ ESK_API esk_status esk_daq_advance_tail(esk_ring *ring, uint64_t bytes, esk_erro
  * whatever dies when: with the rows goes, in the same atomic append, how far the ring was taken. */
 typedef struct esk_daq_writer esk_daq_writer;
 
+/* A run keeps the layout that it began with: another is ESK_EEXIST. */
 typedef enum esk_daq_layout {
 	/* A stream per instrument: <instrument>/<column>, growing; and `ring/…`, the account. */
 	ESK_DAQ_COLUMNS = 0,

@@ -88,6 +88,21 @@ static esk_status open_run(esk_daq_writer *writer, const char *name, esk_error *
 	return status;
 }
 
+/* A run keeps its layout: what was taken in one is accounted for where the other does not look. */
+static esk_status check_layout(esk_daq_writer *writer, esk_error *err)
+{
+	const char *name = esk_run_name(writer->run);
+	bool batches = writer->options.layout == ESK_DAQ_BATCHES, has_other = false;
+	esk_status status = batches ? esk_daq_ring_stream_has_records(writer->store, name, &has_other, err)
+				    : esk_daq_batches_exist(writer, &has_other, err);
+	if (status != ESK_OK || !has_other)
+		return status;
+	return esk_fail(err, ESK_EEXIST,
+		"run \"%s\" was recorded in the %s layout and keeps it, but %s was asked for; go on in its "
+		"layout, or begin another run",
+		name, batches ? "columns" : "batches", batches ? "batches" : "columns");
+}
+
 /* What the run has of the ring, from an earlier life of this writer. */
 static esk_status recall(esk_daq_writer *writer, esk_error *err)
 {
@@ -132,6 +147,8 @@ static esk_status open_parts(esk_daq_writer *writer, const char *run, esk_error 
 		status = open_run(writer, run, err);
 	if (status == ESK_OK)
 		status = esk_daq_ring_stream(writer->run, &writer->ring_stream, err);
+	if (status == ESK_OK)
+		status = check_layout(writer, err);
 	if (status == ESK_OK)
 		status = recall(writer, err);
 	return status == ESK_OK ? count_batches(writer, err) : status;

@@ -102,6 +102,9 @@ bool esk_daq_account_done(
 esk_status esk_daq_ring_stream(esk_run *run, esk_stream **ret_stream, esk_error *err);
 esk_status esk_daq_ring_stream_recall(
 	esk_store *store, const char *run, esk_daq_account *account, bool *ret_has_bytes, esk_error *err);
+/* Whether it accounts for records: those that were taken in the columns layout. */
+esk_status esk_daq_ring_stream_has_records(
+	esk_store *store, const char *run, bool *ret_has_records, esk_error *err);
 
 /* Records of rows for all lanes beyond `position`: those that were lost there. */
 esk_status esk_daq_ring_stream_lost(esk_store *store, const char *run, uint64_t ring_id, uint64_t position,
@@ -261,6 +264,8 @@ esk_status esk_daq_account_bad(
 /* writer_batches.c: items of the batches layout */
 esk_status esk_daq_batches_recall(esk_daq_writer *writer, esk_error *err);
 esk_status esk_daq_batches_count(esk_daq_writer *writer, uint64_t *ret_count, esk_error *err);
+/* Whether the run has any that a writer made. */
+esk_status esk_daq_batches_exist(esk_daq_writer *writer, bool *ret_exist, esk_error *err);
 esk_status esk_daq_batches_last(
 	esk_daq_writer *writer, const char *instrument, uint64_t *ret_number, esk_error *err);
 esk_status esk_daq_batches_put(esk_daq_writer *writer, esk_daq_lane *lane, const struct ArrowArray *batch,

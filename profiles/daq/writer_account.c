@@ -205,6 +205,31 @@ static esk_status recall_block(const block *b, uint64_t rows, void *arg, bool *r
 	return status;
 }
 
+static esk_status look_for_records(const block *b, uint64_t rows, void *arg, bool *ret_more, esk_error *err)
+{
+	bool *has_records = arg;
+	(void)err;
+	for (uint64_t i = rows; i-- > 0 && !*has_records;)
+		*has_records = b->numbers[3][i] > 0;
+	*ret_more = !*has_records;
+	return ESK_OK;
+}
+
+esk_status esk_daq_ring_stream_has_records(
+	esk_store *store, const char *run, bool *ret_has_records, esk_error *err)
+{
+	esk_reader *reader;
+	bool has_records = false;
+	esk_status status = esk_reader_open(store, run, &reader, err);
+	if (status != ESK_OK)
+		return status;
+	status = visit_blocks(reader, look_for_records, &has_records, err);
+	esk_reader_close(reader);
+	if (status == ESK_OK)
+		*ret_has_records = has_records;
+	return status;
+}
+
 esk_status esk_daq_ring_stream_recall(
 	esk_store *store, const char *run, esk_daq_account *account, bool *ret_has_bytes, esk_error *err)
 {

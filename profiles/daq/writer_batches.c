@@ -122,21 +122,39 @@ esk_status esk_daq_batches_last(
 	return status;
 }
 
-esk_status esk_daq_batches_count(esk_daq_writer *writer, uint64_t *ret_count, esk_error *err)
+/* The number that a query of the run's name gives. */
+static esk_status number_of_run(esk_daq_writer *writer, const char *sql, uint64_t *ret_number, esk_error *err)
 {
 	esk_query *query;
 	bool found = false;
-	esk_status status = esk_query_open(writer->store,
-		"SELECT count(*) FROM items WHERE run_id = (SELECT id FROM runs WHERE name = ?)", &query,
-		err);
+	esk_status status = esk_query_open(writer->store, sql, &query, err);
 	if (status != ESK_OK)
 		return status;
 	status = bind_text(query, 1, esk_run_name(writer->run), err);
 	if (status == ESK_OK)
 		status = esk_query_step(query, &found, err);
 	if (status == ESK_OK && found)
-		*ret_count = (uint64_t)esk_query_value(query, 0).integer;
+		*ret_number = (uint64_t)esk_query_value(query, 0).integer;
 	esk_query_close(query);
+	return status;
+}
+
+esk_status esk_daq_batches_count(esk_daq_writer *writer, uint64_t *ret_count, esk_error *err)
+{
+	return number_of_run(writer,
+		"SELECT count(*) FROM items WHERE run_id = (SELECT id FROM runs WHERE name = ?)", ret_count,
+		err);
+}
+
+esk_status esk_daq_batches_exist(esk_daq_writer *writer, bool *ret_exist, esk_error *err)
+{
+	uint64_t exist = 0;
+	esk_status status = number_of_run(writer,
+		"SELECT EXISTS (SELECT 1 FROM items WHERE run_id = (SELECT id FROM runs WHERE name = ?) "
+		"AND json_extract(attributes, '$.ring_id') IS NOT NULL)",
+		&exist, err);
+	if (status == ESK_OK)
+		*ret_exist = exist != 0;
 	return status;
 }
 

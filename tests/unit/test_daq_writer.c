@@ -66,6 +66,33 @@ static void a_writer_goes_on_where_it_was(void **state)
 	expect_series("run", ESK_DAQ_DEFAULT_INSTRUMENT, (uint64_t)row);
 }
 
+/* What was taken in one layout is accounted for where the other does not look. */
+static void a_run_keeps_its_layout(void **state)
+{
+	static const esk_daq_layout layouts[2] = {ESK_DAQ_COLUMNS, ESK_DAQ_BATCHES};
+	static const char *const runs[2] = {"store/columns.h5", "store/batches.h5"};
+	esk_error why = {0};
+	esk_ring *ring = make_ring("r", ESK_BLOCK);
+	for (int i = 0; i < 2; i++) {
+		esk_daq_writer *writer = NULL;
+		esk_daq_writer_options options = ESK_DAQ_WRITER_OPTIONS_INIT;
+		options.layout = layouts[i];
+		check_ok(esk_daq_writer_open(daq_path(runs[i]), ring, &options, &writer, err));
+		write_rows(ring, "scope", 0, 10);
+		check_ok(esk_daq_writer_step(writer, err));
+		check_ok(esk_daq_writer_close(writer, err));
+		options.layout = layouts[1 - i];
+		assert_int_equal(
+			esk_daq_writer_open(daq_path(runs[i]), ring, &options, &writer, &why), ESK_EEXIST);
+		assert_non_null(
+			strstr(why.message, i == 0 ? "in the columns layout" : "in the batches layout"));
+		options.layout = layouts[i];
+		check_ok(esk_daq_writer_open(daq_path(runs[i]), ring, &options, &writer, err));
+		check_ok(esk_daq_writer_close(writer, err));
+	}
+	esk_ring_detach(ring);
+}
+
 static void two_writers_take_the_same_records_and_one_name_is_for_one(void **state)
 {
 	esk_ring *ring = make_ring("r", ESK_BLOCK);
@@ -294,6 +321,7 @@ int main(void)
 		TEST(batches_of_several_instruments_become_streams),
 		TEST(a_flush_of_nothing_changes_nothing),
 		TEST(a_writer_goes_on_where_it_was),
+		TEST(a_run_keeps_its_layout),
 		TEST(two_writers_take_the_same_records_and_one_name_is_for_one),
 		TEST(a_batch_larger_than_a_record_of_the_run_is_taken_in_pieces),
 		TEST(a_thousand_channels_are_recorded),
