@@ -35,6 +35,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Damage makes libhdf5 loop, too. No sound file takes that long. */
@@ -46,6 +47,12 @@
 #define LARGEST_BYTES (1u << 30)
 
 #define POLL_MS 100
+/* A lock of some library that another thread holds while this one forks stays taken in the child: it then
+ * stands still for ever. Another child is tried. */
+#define STILL_MS 5000u
+#define MOST_STILL 8u /* children one after the other */
+
+#define STANDS_STILL SIZE_MAX
 #define RESULT_FD (STDERR_FILENO + 1)
 
 /* ---- in the child: what libhdf5 reads ---- */
@@ -210,8 +217,9 @@ struct esk_h5_trial {
 	size_t tried; /* what became of files [0, tried) is known */
 	unsurvived *bad;
 	size_t bad_count;
-	pid_t child; /* 0: none */
-	int result;  /* what it writes comes out here */
+	pid_t child;    /* 0: none */
+	int result;     /* what it writes comes out here */
+	unsigned still; /* children that stood still since the last file that was tried */
 	bool leaves_others;
 };
 
@@ -275,12 +283,23 @@ static bool has_ended(const esk_h5_trial *trial)
 	return waitid(P_PID, (id_t)trial->child, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != 0;
 }
 
-/* How many files more it survived; 0 once it has ended. The end of the pipe alone does not tell: a process
- * that another thread forked meanwhile may have the other end, too. */
+/* Processor time that it took so far. */
+static uint64_t worked_ns(pid_t child)
+{
+	clockid_t clock;
+	struct timespec time = {0};
+	if (clock_getcpuclockid(child, &clock) == 0)
+		clock_gettime(clock, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* How many files more it survived; 0 once it has ended; STANDS_STILL if it does nothing. The end of the pipe
+ * alone does not tell: a process that another thread forked meanwhile may have the other end, too. */
 static size_t hear(const esk_h5_trial *trial)
 {
 	char bytes[4096];
-	for (;;) {
+	uint64_t worked = 0;
+	for (uint32_t still_ms = 0;; still_ms += POLL_MS) {
 		struct pollfd event = {.fd = trial->result, .events = POLLIN};
 		bool said = poll(&event, 1, POLL_MS) > 0;
 		bool ended = !said && has_ended(trial);
@@ -289,6 +308,12 @@ static size_t hear(const esk_h5_trial *trial)
 			return (size_t)got;
 		if (got == 0 || ended)
 			return 0;
+		uint64_t now = worked_ns(trial->child);
+		if (now != worked)
+			still_ms = 0;
+		else if (still_ms >= STILL_MS)
+			return STANDS_STILL;
+		worked = now;
 	}
 }
 
@@ -326,6 +351,15 @@ static void explain(esk_error *why, const char *path, int status)
 			path, esk_h5_version(), signaled ? strsignal(WTERMSIG(status)) : "it gave up");
 }
 
+/* Another child goes on; after too many, what was not tried is not known, as where no process can be had. */
+static void replace(esk_h5_trial *trial)
+{
+	kill(trial->child, SIGKILL);
+	part_from(trial);
+	if (++trial->still == MOST_STILL)
+		trial->tried = trial->count;
+}
+
 /* What becomes of one file more, or of several. */
 static esk_status advance(esk_h5_trial *trial, esk_error *err)
 {
@@ -334,6 +368,11 @@ static esk_status advance(esk_h5_trial *trial, esk_error *err)
 	if (trial->child == 0)
 		return ESK_OK;
 	size_t more = hear(trial);
+	if (more == STANDS_STILL) {
+		replace(trial);
+		return ESK_OK;
+	}
+	trial->still = 0;
 	trial->tried += (size_t)esk_min_u64(more, trial->count - trial->tried);
 	if (trial->tried == trial->count)
 		part_from(trial);

@@ -6,7 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -308,6 +311,35 @@ static void a_program_that_ignores_its_children_learns_of_crashes_too(void **sta
 	signal(SIGCHLD, SIG_DFL);
 }
 
+/* How many of the next children stand still, as one does that was forked while another thread held a lock. */
+static _Atomic unsigned *standing_still;
+
+static void stand_still(void)
+{
+	if (standing_still == NULL || atomic_load(standing_still) == 0)
+		return;
+	atomic_fetch_sub(standing_still, 1);
+	for (;;)
+		pause();
+}
+
+static void where_a_child_stands_still_another_goes_on(void **state)
+{
+	place p = place_make(*state);
+	findings f;
+	record_checked(&p, "one", 0);
+	standing_still =
+		mmap(NULL, sizeof *standing_still, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(standing_still != MAP_FAILED);
+	assert_int_equal(pthread_atfork(NULL, NULL, stand_still), 0);
+	atomic_store(standing_still, 1);
+	esk_check_report report = verify(&p, &f);
+	assert_int_equal(atomic_load(standing_still), 0);
+	assert_int_equal(report.findings, 0);
+	assert_int_equal(report.files, 1);
+	place_close(&p);
+}
+
 /* A file that nobody knows is tried out before the catalogue takes it, as one that cannot be read. */
 static void opening_a_store_survives_a_file_that_crashes_libhdf5(void **state)
 {
@@ -548,6 +580,7 @@ int main(int argc, char **argv)
 		ONE(a_file_that_crashes_libhdf5_is_a_finding),
 		ONE(a_sealed_segment_that_crashes_libhdf5_is_a_finding),
 		ONE(a_program_that_ignores_its_children_learns_of_crashes_too),
+		ONE(where_a_child_stands_still_another_goes_on),
 		ONE(opening_a_store_survives_a_file_that_crashes_libhdf5),
 		ONE(damage_anywhere_is_survived),
 		ONE(a_catalogue_that_disagrees_is_found_and_rebuilt),
