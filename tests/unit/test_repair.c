@@ -11,7 +11,7 @@
  */
 static const esk_check_options untried = {.struct_size = sizeof(esk_check_options), .untried = true};
 
-#define ROWS 24 /* two chunks of some columns and eight of others: each costs calls, and each call a turn */
+#define ROWS 60
 #define LOST_ROWS (4 + 3)
 
 /* ---- the damaged store, made once and copied for each turn ---- */
