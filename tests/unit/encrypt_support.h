@@ -7,6 +7,7 @@
 #include "vault/vault.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <sys/stat.h>
 
 static inline esk_key *make_key(test_dir *dir, const char *name)
@@ -40,6 +41,18 @@ static inline uint8_t *read_file(const char *path, size_t *ret_size)
 	close(fd);
 	*ret_size = (size_t)st.st_size;
 	return data;
+}
+
+static inline size_t count_files(const char *store, const char *pattern)
+{
+	char path[300];
+	glob_t found;
+	snprintf(path, sizeof path, "%s/%s", store, pattern);
+	if (glob(path, 0, NULL, &found) != 0)
+		return 0;
+	size_t count = found.gl_pathc;
+	globfree(&found);
+	return count;
 }
 
 static inline void fill(uint8_t *data, size_t size)

@@ -6,21 +6,7 @@
 #include "record/record.h"
 #include "store/store.h"
 
-#include <glob.h>
-
 #define SALT 3
-
-static size_t count_files(const char *store, const char *pattern)
-{
-	char path[300];
-	glob_t found;
-	snprintf(path, sizeof path, "%s/%s", store, pattern);
-	if (glob(path, 0, NULL, &found) != 0)
-		return 0;
-	size_t count = found.gl_pathc;
-	globfree(&found);
-	return count;
-}
 
 static esk_store *open_store(const char *path, const esk_key *key)
 {

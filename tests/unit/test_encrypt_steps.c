@@ -9,7 +9,6 @@
 #include "journal/journal.h"
 #include "store/store.h"
 
-#include <glob.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,18 +104,6 @@ static void who_may_not_use_the_one_file_may_not_use_the_other(void **state)
 }
 
 /* ---- runs ---- */
-
-static size_t count_files(const char *store, const char *pattern)
-{
-	char path[300];
-	glob_t found;
-	snprintf(path, sizeof path, "%s/%s", store, pattern);
-	if (glob(path, 0, NULL, &found) != 0)
-		return 0;
-	size_t count = found.gl_pathc;
-	globfree(&found);
-	return count;
-}
 
 static esk_store *open_store(const char *path, const esk_os *os, const esk_key *key, bool read_only)
 {
