@@ -7,7 +7,8 @@
  * libhdf5 does not survive every damage. So each file is tried out first in a child process that these calls
  * fork and wait for: one for all files, which reads their metadata, and one more for each file that it dies
  * of. Such a file is a finding with ESK_ECORRUPT, and is not opened. Opening a store does the same with files
- * that its catalogue does not know. Where no process can be forked, files are opened untried. */
+ * that its catalogue does not know. Where no process can be forked, or each that is stands still, files are
+ * opened untried. */
 #ifndef ESKER_CHECK_H
 #define ESKER_CHECK_H
 

@@ -156,8 +156,8 @@ static void become_quiet(int result)
 	struct rlimit none = {0, 0};
 	sigset_t all;
 
-	prctl(PR_SET_PDEATHSIG,
-		SIGKILL); /* the end of a trial's thread without the trial's is the process's */
+	/* The end of a trial's thread without the trial's is the process's. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setrlimit(RLIMIT_CORE, &none);
 	for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
 		signal(deadly[i], SIG_DFL);
